@@ -77,6 +77,11 @@ pub enum SamplerError {
         /// The number of training timesteps.
         num_train_timesteps: usize,
     },
+    /// The schedule makes a step with a factor that is no finite f32.
+    NotFinite {
+        /// The index of the step.
+        step: usize,
+    },
     /// A flow model with `use_dynamic_shifting`, and no `mu`.
     MuMissing,
     /// A step index at or beyond the number of steps.
@@ -140,6 +145,11 @@ impl fmt::Display for SamplerError {
                 f,
                 "timestep {timestep} is beyond the last training timestep {}; lower steps_offset or the number of steps",
                 num_train_timesteps.saturating_sub(1)
+            ),
+            NotFinite { step } => write!(
+                f,
+                "step {step} of this schedule has a factor that is not finite; check beta_start, beta_end, shift, sigma_min, \
+                 sigma_max and timestep_scaling"
             ),
             MuMissing => f.write_str(
                 "use_dynamic_shifting needs mu, the time shift for this picture size; compute it with dynamic_mu",

@@ -10,31 +10,42 @@ const RHO: f64 = 7.0;
 /// (arXiv 2206.00364), equation 5 (`_convert_to_karras`), or equidistant in log σ (`_convert_to_exponential`,
 /// `_convert_to_lu`).
 pub(super) fn on_curve(curve: SigmaCurve, max: f64, min: f64, i: usize, n: usize) -> f64 {
-    if curve == SigmaCurve::Karras {
-        let ramp = linspace(0.0, 1.0, i, n);
-        let (low, high) = (libm::pow(min, 1.0 / RHO), libm::pow(max, 1.0 / RHO));
-        libm::pow(high + ramp * (low - high), RHO)
-    } else {
-        libm::exp(linspace(libm::log(max), libm::log(min), i, n))
+    match curve {
+        SigmaCurve::Karras => {
+            let ramp = linspace(0.0, 1.0, i, n);
+            let (low, high) = (libm::pow(min, 1.0 / RHO), libm::pow(max, 1.0 / RHO));
+            libm::pow(high + ramp * (low - high), RHO)
+        }
+        // diffusers lays this one between the f32 logarithms of its table.
+        SigmaCurve::Lu => libm::exp(linspace(log_f32(max), log_f32(min), i, n)),
+        _ => libm::exp(linspace(libm::log(max), libm::log(min), i, n)),
     }
+}
+
+fn log_f32(sigma: f64) -> f64 {
+    f64::from(libm::log(sigma) as f32)
 }
 
 /// The fractional timestep at which the training schedule has noise level `sigma`, by linear interpolation in log σ
 /// (`_sigma_to_t` of `scheduling_euler_discrete.py`).
 pub(super) fn sigma_to_t<const M: usize>(schedule: &Schedule<M>, sigma: f64) -> f64 {
-    let low = (first_above(schedule, sigma).max(1) - 1).min(schedule.len() - 2);
-    let log_low = libm::log(schedule.sigma(low));
-    let log_high = libm::log(schedule.sigma(low + 1));
-    let w = (log_low - libm::log(sigma.max(1e-10))) / (log_low - log_high);
-    low as f64 + w.clamp(0.0, 1.0)
+    let log_sigma = libm::log(sigma.max(1e-10));
+    let low = (first_above(schedule, log_sigma).max(1) - 1).min(schedule.len() - 2);
+    let (log_low, log_high) = (table_log(schedule, low), table_log(schedule, low + 1));
+    low as f64 + ((log_low - log_sigma) / (log_low - log_high)).clamp(0.0, 1.0)
 }
 
-/// The first timestep whose σ exceeds `sigma`; σ grows with the timestep.
-fn first_above<const M: usize>(schedule: &Schedule<M>, sigma: f64) -> usize {
+/// log σ of a training timestep, rounded to f32 as in diffusers, which later cuts fractions off: 998.99999 is 998.
+fn table_log<const M: usize>(schedule: &Schedule<M>, t: usize) -> f64 {
+    log_f32(schedule.sigma(t))
+}
+
+/// The first timestep whose log σ exceeds `log_sigma`; it grows with the timestep.
+fn first_above<const M: usize>(schedule: &Schedule<M>, log_sigma: f64) -> usize {
     let (mut low, mut high) = (0, schedule.len());
     while low < high {
         let middle = (low + high) / 2;
-        if schedule.sigma(middle) <= sigma { low = middle + 1 } else { high = middle }
+        if table_log(schedule, middle) <= log_sigma { low = middle + 1 } else { high = middle }
     }
     low
 }

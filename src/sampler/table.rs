@@ -92,7 +92,12 @@ impl<const N: usize> StepTable<N> {
             return Err(SamplerError::Capacity { what: "steps", needed: options.steps, capacity: N });
         }
         let Plan { steps, init_noise_sigma } = step::plan(schedule, config, options)?;
-        Ok(StepTable { steps, init_noise_sigma: init_noise_sigma as f32, clip: clip_range(config, options.kind) })
+        let init_noise_sigma = init_noise_sigma as f32;
+        let unfit = steps.iter().position(|step| !step.is_finite());
+        if let Some(step) = unfit.or((!init_noise_sigma.is_finite()).then_some(0)) {
+            return Err(SamplerError::NotFinite { step });
+        }
+        Ok(StepTable { steps, init_noise_sigma, clip: clip_range(config, options.kind) })
     }
 
     /// The number of steps left after `strength` shortened the run.
@@ -191,6 +196,11 @@ impl<const N: usize> StepTable<N> {
 }
 
 impl Step {
+    fn is_finite(&self) -> bool {
+        let Step { timestep, signal, noise, in_scale, x0_from: [p, q], eps_from: [r, s], a, b, c, d, skip } = *self;
+        [timestep, signal, noise, in_scale, p, q, r, s, a, b, c, d, skip].iter().all(|factor| factor.is_finite())
+    }
+
     /// Everything but the fresh noise.
     fn apply(&self, clip: Option<f32>, x: &mut [f32], model_output: &[f32], prev_x0: &mut [f32]) {
         for ((x, m), prev) in x.iter_mut().zip(model_output).zip(prev_x0) {

@@ -1,6 +1,9 @@
-use core::f64::consts::TAU;
+use core::f32::consts::TAU;
 
 use super::Noise;
+
+/// 2⁻³².
+const WIDTH: f32 = 1.0 / 4_294_967_296.0;
 
 const ROUNDS: usize = 10;
 const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
@@ -61,9 +64,11 @@ fn words(wide: u64) -> [u32; 2] {
     [wide as u32, (wide >> 32) as u32]
 }
 
-/// The first value of cuRAND's Box-Muller transform, with both words put in the middle of their 2⁻³² wide intervals.
+/// The first value of cuRAND's Box-Muller transform (`_curand_box_muller` of `curand_normal.h`): words become the middles of
+/// 2⁻³² wide intervals, in f32 as on the GPU, which matters where `u` is close to 1.
 fn normal(u: u32, v: u32) -> f32 {
-    let uniform = |word: u32| (f64::from(word) + 0.5) / 4_294_967_296.0;
-    let radius = libm::sqrt(-2.0 * libm::log(uniform(u)));
-    (radius * libm::sin(TAU * uniform(v))) as f32
+    let u = libm::fmaf(u as f32, WIDTH, WIDTH / 2.0);
+    let v = libm::fmaf(v as f32, WIDTH * TAU, WIDTH * TAU / 2.0);
+    let radius = libm::sqrt(-2.0 * libm::log(f64::from(u)));
+    (radius * libm::sin(f64::from(v))) as f32
 }
