@@ -1,1 +1,5 @@
-fn main() {}
+//! The `undiffuse` command.
+
+fn main() -> std::process::ExitCode {
+    undiffuse::cli::main()
+}

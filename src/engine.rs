@@ -1,0 +1,147 @@
+//! [`Engine`]: where the build line ends and the run line takes over. An engine runs one graph, by names.
+
+pub mod reference;
+mod threads;
+
+pub use threads::Threads;
+
+use crate::error::{Error, ErrorKind, Result, fail};
+use crate::model::{Graph, Port};
+use crate::value::Tensor;
+use std::fmt;
+use std::str::FromStr;
+
+/// Runs one graph.
+pub trait Engine: Send {
+    /// A short name for reports: `tract`.
+    fn name(&self) -> &'static str;
+
+    /// What must be given, in the file's order.
+    fn inputs(&self) -> &[Port];
+
+    /// What is computed, in the file's order.
+    fn outputs(&self) -> &[Port];
+
+    /// Gets ready for inputs of these shapes, by name; [`Engine::run`] does it by itself where it was not done. Costs nothing when the engine
+    /// is ready for them already.
+    ///
+    /// # Errors
+    /// `Mismatch` when an input is missing, unknown or of another shape than declared, `Engine` when the graph cannot be prepared.
+    fn prepare(&mut self, shapes: &[(&str, &[usize])]) -> Result<()>;
+
+    /// Computes all outputs from `inputs`, which are converted to the declared float or integer type where they differ.
+    ///
+    /// # Errors
+    /// Those of [`Engine::prepare`], `Mismatch` when a float is given for an integer or the other way round.
+    fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Outputs>;
+}
+
+/// What a run computed, by name, in the graph's order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outputs(Vec<(String, Tensor)>);
+
+impl Outputs {
+    /// Outputs in the graph's order.
+    pub fn new(outputs: Vec<(String, Tensor)>) -> Outputs {
+        Outputs(outputs)
+    }
+
+    /// Takes the output called `name`.
+    ///
+    /// # Errors
+    /// `Mismatch` that lists the outputs there are.
+    pub fn take(&mut self, name: &str) -> Result<Tensor> {
+        match self.0.iter().position(|(output, _)| output == name) {
+            Some(index) => Ok(self.0.swap_remove(index).1),
+            None => fail!(Mismatch, "the graph has no output \"{name}\"; it gives {}", self.names()),
+        }
+    }
+
+    /// The output called `name`.
+    pub fn get(&self, name: &str) -> Option<&Tensor> {
+        self.0.iter().find(|(output, _)| output == name).map(|(_, tensor)| tensor)
+    }
+
+    /// Names and values in the graph's order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.0.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    fn names(&self) -> String {
+        self.0.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Which engine is wanted. Today all of them mean tract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Backend {
+    /// Whichever was measured fastest here, and right.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The whole graph in tract, as it is: what the others are compared with.
+    Tract,
+}
+
+impl Backend {
+    /// Every backend there is.
+    pub const ALL: [Backend; 3] = [Backend::Auto, Backend::Cpu, Backend::Tract];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::Auto => "auto",
+            Backend::Cpu => "cpu",
+            Backend::Tract => "tract",
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Backend {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Backend> {
+        Backend::ALL.into_iter().find(|backend| backend.name() == name).ok_or_else(|| {
+            let known = Backend::ALL.map(Backend::name).join(", ");
+            Error::new(ErrorKind::Invalid, format!("unknown backend \"{name}\"")).advise(format!("use one of {known}"))
+        })
+    }
+}
+
+/// An engine for `graph` on `backend`.
+///
+/// # Errors
+/// None today; `Engine` once a backend can be missing on a machine.
+pub fn load(graph: Graph, backend: Backend, threads: &Threads) -> Result<Box<dyn Engine>> {
+    match backend {
+        Backend::Auto | Backend::Cpu | Backend::Tract => Ok(Box::new(reference::Reference::new(graph, threads))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backends_are_read_as_they_are_shown() {
+        for backend in Backend::ALL {
+            assert_eq!(backend.to_string().parse::<Backend>().unwrap(), backend);
+        }
+        let message = "gpu".parse::<Backend>().unwrap_err().to_string();
+        assert_eq!(message, "unknown backend \"gpu\"; use one of auto, cpu, tract");
+    }
+
+    #[test]
+    fn outputs_are_taken_by_name() {
+        let mut outputs = Outputs::new(vec![("a".into(), Tensor::scalar(1f32))]);
+        assert_eq!(outputs.take("b").unwrap_err().to_string(), "the graph has no output \"b\"; it gives a");
+        assert_eq!(outputs.take("a").unwrap(), Tensor::scalar(1f32));
+    }
+}

@@ -1,0 +1,44 @@
+//! The threads that engines share.
+
+use crate::caught::hush_thread;
+use crate::error::{Error, ErrorKind, Result};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+/// A pool of worker threads; clones share it. Results do not depend on how many threads there are.
+#[derive(Debug, Clone)]
+pub struct Threads {
+    pool: Option<Arc<ThreadPool>>,
+    count: usize,
+}
+
+impl Threads {
+    /// `count` threads, or as many as the machine has cores.
+    ///
+    /// # Errors
+    /// `Io` when the operating system grants no more threads.
+    pub fn new(count: Option<NonZeroUsize>) -> Result<Threads> {
+        let count = count.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        let pool = if count > 1 { Some(Arc::new(pool(count)?)) } else { None };
+        Ok(Threads { pool, count })
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The pool, `None` for a single thread.
+    pub(crate) fn pool(&self) -> Option<&Arc<ThreadPool>> {
+        self.pool.as_ref()
+    }
+}
+
+fn pool(count: usize) -> Result<ThreadPool> {
+    let builder = ThreadPoolBuilder::new().num_threads(count).thread_name(|index| format!("undiffuse-{index}"));
+    builder.start_handler(|_| hush_thread()).build().map_err(|error| {
+        Error::new(ErrorKind::Io, format!("cannot start {count} threads: {error}"))
+            .advise("ask for fewer with --threads")
+    })
+}

@@ -1,0 +1,22 @@
+//! The build line begins: a model directory, its stages and configs, its ONNX graphs.
+
+mod config;
+mod dialect;
+mod directory;
+mod external;
+mod mapping;
+mod onnx;
+mod port;
+mod role;
+mod scheduler_config;
+mod weights;
+
+pub use config::{Fields, Settings, StageConfig};
+pub use dialect::{DecoderPorts, DenoiserPorts, TextPorts};
+pub use directory::{Model, Stage};
+pub use onnx::{Graph, Summary, Unsupported};
+pub use port::{Dim, Port};
+pub use role::Role;
+pub use scheduler_config::SchedulerConfig;
+
+pub(crate) use onnx::{complete, datum_type, foreign};

@@ -1,0 +1,225 @@
+//! The constants of a graph, taken out of its protobuf before tract reads it: tract copies every one of them, and panics at some.
+
+use super::external::External;
+use super::onnx::element::Element;
+use crate::error::{Error, ErrorKind, Result, fail};
+use std::path::Path;
+use tract_onnx::pb::TensorProto;
+use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
+use tract_onnx::prelude::{DatumType, Tensor as TractTensor};
+
+/// Most elements that a declared tensor may have: 8 GiB of f32, sixteen times the largest value in a decoder for 1024x1024.
+pub(crate) const MOST_ELEMENTS: usize = 1 << 31;
+
+/// One constant, checked: its bytes are there and are as many as its shape needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Weight {
+    pub(crate) name: String,
+    pub(crate) element: Element,
+    pub(crate) shape: Vec<usize>,
+    source: Source,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    /// In the ONNX file, little-endian, in the file's element type.
+    Inline(Vec<u8>),
+    External(External),
+}
+
+impl Weight {
+    /// Takes the content out of `tensor`, which stands in the file `onnx`.
+    ///
+    /// # Errors
+    /// `Unsupported` for element types other than numbers, `Malformed` for dimensions that are negative or absurd, `Mismatch` when there are
+    /// fewer or more bytes than the shape needs; all name the tensor.
+    pub(crate) fn take(onnx: &Path, tensor: &mut TensorProto) -> Result<Weight> {
+        let name = std::mem::take(&mut tensor.name);
+        Self::of(onnx, tensor, &name).map_err(|error| error.in_field(name).in_file(onnx))
+    }
+
+    fn of(onnx: &Path, tensor: &mut TensorProto, name: &str) -> Result<Weight> {
+        let element = Element::of(tensor.data_type)?;
+        let shape = lengths(&tensor.dims)?;
+        let expected = shape.iter().product::<usize>() * element.size();
+        let source = if tensor.data_location == Some(DataLocation::External as i32) {
+            tensor.name = name.to_owned();
+            Source::External(External::resolve(onnx, tensor, expected as u64)?)
+        } else {
+            Source::Inline(inline(tensor, element))
+        };
+        match &source {
+            Source::Inline(bytes) if bytes.len() != expected => {
+                let found = bytes.len();
+                fail!(Mismatch, "{} {shape:?} takes {expected} bytes, the file has {found}", element.name())
+            }
+            _ => Ok(Weight { name: name.to_owned(), element, shape, source }),
+        }
+    }
+
+    /// Number of elements.
+    pub(crate) fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Bytes it takes in the file.
+    pub(crate) fn bytes(&self) -> usize {
+        self.elements() * self.element.size()
+    }
+
+    /// The tensor that tract computes with; 16-bit floats are widened.
+    ///
+    /// # Errors
+    /// `Io` when the external file cannot be read.
+    pub(crate) fn into_tract(self) -> Result<TractTensor> {
+        let mut tensor = zeros(datum_type(self.element.computed()), &self.shape)?;
+        if self.element.is_half() {
+            let bytes = self.source.into_bytes(self.element.size())?;
+            let mut plain = tensor.try_as_plain_ram_mut().map_err(engine)?;
+            self.element.widen(&bytes, plain.as_slice_mut::<f32>().map_err(engine)?);
+        } else {
+            self.source.fill(tensor.as_bytes_mut())?;
+            if self.element.computed() == DataType::Bool {
+                tensor.as_bytes_mut().iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
+            }
+        }
+        Ok(tensor)
+    }
+
+    /// Puts the content into a protobuf tensor, inline and widened.
+    ///
+    /// # Errors
+    /// As [`Weight::into_tract`].
+    pub(crate) fn into_proto(self) -> Result<TensorProto> {
+        let dims = self.shape.iter().map(|&length| length as i64).collect();
+        let (name, data_type) = (self.name.clone(), self.element.computed() as i32);
+        let raw_data = self.into_tract()?.as_bytes().to_vec();
+        Ok(TensorProto { name, dims, data_type, raw_data, ..TensorProto::default() })
+    }
+
+    /// The values if they are 64-bit integers in the file itself, as the shape arguments of ONNX operators are.
+    pub(crate) fn integers(&self) -> Option<Vec<i64>> {
+        match &self.source {
+            Source::Inline(bytes) if self.element.computed() == DataType::Int64 => {
+                Some(bytes.as_chunks::<8>().0.iter().map(|chunk| i64::from_le_bytes(*chunk)).collect())
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Source {
+    fn fill(self, bytes: &mut [u8]) -> Result<()> {
+        match self {
+            Source::Inline(content) => bytes.copy_from_slice(&content),
+            Source::External(external) => external.read(bytes)?,
+        }
+        Ok(())
+    }
+
+    fn into_bytes(self, size: usize) -> Result<Vec<u8>> {
+        match self {
+            Source::Inline(content) => Ok(content),
+            Source::External(external) => {
+                debug_assert_eq!(external.length % size as u64, 0);
+                let mut bytes = vec![0; external.length as usize];
+                external.read(&mut bytes)?;
+                Ok(bytes)
+            }
+        }
+    }
+}
+
+/// Declared dimensions as lengths.
+///
+/// # Errors
+/// `Malformed` when one is negative or all together are more than [`MOST_ELEMENTS`].
+pub(crate) fn lengths(dims: &[i64]) -> Result<Vec<usize>> {
+    let shape: Option<Vec<usize>> = dims.iter().map(|&dim| usize::try_from(dim).ok()).collect();
+    let Some(shape) = shape else { return fail!(Malformed, "the declared dimensions {dims:?} are negative") };
+    // An empty axis must not hide absurd ones.
+    let volume = shape.iter().try_fold(1usize, |product, &length| product.checked_mul(length.max(1)));
+    match volume {
+        Some(volume) if volume <= MOST_ELEMENTS => Ok(shape),
+        _ => fail!(Malformed, "the declared dimensions {dims:?} are absurd: more than {MOST_ELEMENTS} elements"),
+    }
+}
+
+/// The content in the file's element type: `raw_data`, or whichever typed list ONNX prescribes for it.
+fn inline(tensor: &mut TensorProto, element: Element) -> Vec<u8> {
+    use DataType::*;
+    if !tensor.raw_data.is_empty() {
+        return std::mem::take(&mut tensor.raw_data);
+    }
+    let ints = std::mem::take(&mut tensor.int32_data);
+    match DataType::try_from(tensor.data_type).unwrap_or_default() {
+        Float => tensor.float_data.drain(..).flat_map(f32::to_le_bytes).collect(),
+        Double => tensor.double_data.drain(..).flat_map(f64::to_le_bytes).collect(),
+        Int64 => tensor.int64_data.drain(..).flat_map(i64::to_le_bytes).collect(),
+        Uint64 => tensor.uint64_data.drain(..).flat_map(u64::to_le_bytes).collect(),
+        Uint32 => tensor.uint64_data.drain(..).flat_map(|x| (x as u32).to_le_bytes()).collect(),
+        _ => ints.into_iter().flat_map(|x| x.to_le_bytes().into_iter().take(element.size())).collect(),
+    }
+}
+
+fn datum_type(data_type: DataType) -> DatumType {
+    use DataType::*;
+    match data_type {
+        Double => DatumType::F64,
+        Uint8 => DatumType::U8,
+        Int8 => DatumType::I8,
+        Uint16 => DatumType::U16,
+        Int16 => DatumType::I16,
+        Int32 => DatumType::I32,
+        Int64 => DatumType::I64,
+        Uint32 => DatumType::U32,
+        Uint64 => DatumType::U64,
+        Bool => DatumType::Bool,
+        _ => DatumType::F32,
+    }
+}
+
+fn zeros(datum_type: DatumType, shape: &[usize]) -> Result<TractTensor> {
+    TractTensor::zero_dt(datum_type, shape).map_err(engine)
+}
+
+fn engine(error: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Engine, format!("{error:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::f16;
+
+    fn tensor(data_type: DataType, dims: &[i64]) -> TensorProto {
+        TensorProto { name: "w".into(), data_type: data_type as i32, dims: dims.to_vec(), ..TensorProto::default() }
+    }
+
+    #[test]
+    fn every_typed_list_is_read() {
+        let mut half = tensor(DataType::Float16, &[2]);
+        half.int32_data = [1.5, -2.0].map(|x| f16::from_f32(x).to_bits().into()).to_vec();
+        let wide = Weight::take(Path::new("m"), &mut half).unwrap().into_tract().unwrap();
+        assert_eq!(wide.try_as_plain_ram().unwrap().as_slice::<f32>().unwrap(), [1.5, -2.0]);
+        let mut flags = tensor(DataType::Bool, &[3]);
+        flags.int32_data = vec![0, 1, 2];
+        let flags = Weight::take(Path::new("m"), &mut flags).unwrap().into_tract().unwrap();
+        assert_eq!(flags.try_as_plain_ram().unwrap().as_slice::<bool>().unwrap(), [false, true, true]);
+    }
+
+    #[test]
+    fn a_wrong_number_of_bytes_names_the_tensor() {
+        let mut short = tensor(DataType::Float, &[2, 2]);
+        short.raw_data = vec![0; 12];
+        let message = Weight::take(Path::new("m.onnx"), &mut short).unwrap_err().to_string();
+        assert_eq!(message, "m.onnx: `w`: FLOAT [2, 2] takes 16 bytes, the file has 12");
+    }
+
+    #[test]
+    fn absurd_dimensions_are_refused_before_anything_is_allocated() {
+        for dims in [&[-1][..], &[1 << 40], &[i64::MAX, i64::MAX], &[0, 1 << 40]] {
+            assert!(lengths(dims).is_err(), "{dims:?}");
+        }
+    }
+}
