@@ -36,7 +36,7 @@ everything=(--release --workspace --features undiffuse-tools/train)
 
 no_std() {
   [ -d tests/no_std ] || return 0
-  cargo build --release --manifest-path tests/no_std/Cargo.toml
+  cargo run --release --manifest-path tests/no_std/Cargo.toml
 }
 
 phase "packages" packages

@@ -24,7 +24,7 @@ named! {
     "random number generator" NoiseKind {
         /// torch's CPU generator, which diffusers uses for reproducible pictures.
         Torch = "torch",
-        /// torch's CUDA generator, which A1111 calls "GPU" and ComfyUI's extensions "gpu".
+        /// torch's CUDA generator, which A1111 calls "GPU" (and "NV" where it is computed on the CPU, as here).
         Philox = "philox",
     }
 }

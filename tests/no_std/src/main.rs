@@ -7,8 +7,8 @@
 use core::panic::PanicInfo;
 
 use undiffuse::sampler::{
-    AnyNoise, Langevin, Noise, NoiseKind, SamplerError, SamplerKind, SamplerOptions, Schedule, ScheduleConfig, StepTable,
-    annealed_langevin, geometric_levels, guidance_embedding, guide, multistep_consistency,
+    AnyNoise, Langevin, Noise, NoiseKind, SamplerError, SamplerKind, SamplerOptions, Schedule, ScheduleConfig,
+    StepTable, annealed_langevin, geometric_levels, guidance_embedding, guide, multistep_consistency,
 };
 
 const SIZE: usize = 64;
