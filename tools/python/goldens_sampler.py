@@ -334,6 +334,7 @@ def solver(out):
         g.grid({**base, "algorithm_type": algorithm}, [4], ["epsilon"], ["trailing"])
     minimum = {**base, "final_sigmas_type": "sigma_min"}
     g.grid(minimum, [4, 20], ["epsilon"])
+    g.grid(minimum, [14, 15], ["epsilon"], ["trailing"])
     g.grid({**minimum, "lower_order_final": False}, [4, 8], ["epsilon"], ["trailing"])
     g.grid({**minimum, "euler_at_final": True}, [20], ["epsilon"], ["trailing"])
     g.grid({**minimum, "use_karras_sigmas": True}, [8], ["epsilon"], ["trailing"])
