@@ -1,10 +1,16 @@
 //! The `undiffuse` command.
 
+pub mod generate;
 pub mod inspect;
 pub mod run;
+mod search;
 
+use crate::error::{Error, ErrorKind};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+
+/// What shells give for a process that Ctrl-C ended: 128 and the number of SIGINT.
+const INTERRUPTED: u8 = 130;
 
 /// Text-to-image diffusion on small machines.
 #[derive(Debug, Parser)]
@@ -19,17 +25,20 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make a picture of what a prompt says
+    Generate(Box<generate::Args>),
     /// Run one ONNX graph on arrays
     Run(run::Args),
     /// Say what a model directory or an ONNX file holds, and what of it would not run
     Inspect(inspect::Args),
 }
 
-/// Runs the command line; exit code 0 for done, 1 for failed, 2 for a command line that makes no sense.
+/// Runs the command line; exit code 0 for done, 1 for failed, 2 for a command line that makes no sense, 130 for interrupted.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr(cli.verbose);
     let outcome = match cli.command {
+        Command::Generate(args) => generate::run(*args),
         Command::Run(args) => run::run(args),
         Command::Inspect(args) => inspect::run(args),
     };
@@ -37,9 +46,14 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            failure(&error)
         }
     }
+}
+
+fn failure(error: &anyhow::Error) -> ExitCode {
+    let cancelled = error.downcast_ref::<Error>().is_some_and(|error| error.kind() == ErrorKind::Cancelled);
+    if cancelled { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
 }
 
 fn log_to_stderr(verbose: u8) {

@@ -14,6 +14,8 @@ pub mod error;
 pub mod model;
 #[cfg(feature = "std")]
 pub mod npy;
+#[cfg(feature = "std")]
+pub mod pipeline;
 pub mod sampler;
 #[cfg(feature = "std")]
 pub mod system;

@@ -1,6 +1,8 @@
 //! ONNX files built in the tests, message by message.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod sketch;
+
 use half::f16;
 use prost::Message;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,149 @@
+//! One stage of a model in the hands of the run line: loaded when needed, dropped when told to.
+
+use std::time::Duration;
+
+use super::report::{StageReport, milliseconds, timed};
+use crate::engine::{self, Backend, Engine, Outputs, Threads};
+use crate::error::Result;
+use crate::model::{Graph, Port, Stage};
+use crate::value::{Data, Tensor};
+
+/// On what stages run, and whether they stay.
+#[derive(Clone, Debug)]
+pub(super) struct Machine {
+    pub backend: Backend,
+    pub threads: Threads,
+    pub low_memory: bool,
+}
+
+/// A stage, its engine where it is loaded, and the time it took.
+pub(super) struct StageRunner {
+    stage: Stage,
+    machine: Machine,
+    graph: Option<Graph>,
+    engine: Option<Box<dyn Engine>>,
+    engine_name: &'static str,
+    load: Duration,
+    run: Duration,
+}
+
+impl StageRunner {
+    /// Takes a graph that was opened to be checked; with little memory it is read again when its turn comes.
+    pub fn new(stage: &Stage, graph: Graph, machine: &Machine) -> Self {
+        Self {
+            stage: stage.clone(),
+            machine: machine.clone(),
+            graph: (!machine.low_memory).then_some(graph),
+            engine: None,
+            engine_name: "",
+            load: Duration::ZERO,
+            run: Duration::ZERO,
+        }
+    }
+
+    /// The stage's folder: `unet`.
+    pub fn name(&self) -> &str {
+        &self.stage.name
+    }
+
+    /// All outputs for `inputs`; loads the stage if it is not.
+    pub fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {
+        let mut load = Duration::ZERO;
+        timed(&mut load, || self.prepare(inputs))?;
+        self.load += load;
+        // Set by `prepare`.
+        let Some(engine) = self.engine.as_mut() else { return crate::error::fail!(Engine, "the stage is not loaded") };
+        timed(&mut self.run, || engine.run(inputs)).map_err(|error| error.in_file(&self.stage.file))
+    }
+
+    fn prepare(&mut self, inputs: &[(&str, &Tensor)]) -> Result<()> {
+        if self.engine.is_none() {
+            let graph = self.graph.take().map_or_else(|| self.stage.open(), Ok)?;
+            self.engine = Some(engine::load(graph, self.machine.backend, &self.machine.threads)?);
+        }
+        let Some(engine) = self.engine.as_mut() else { return Ok(()) };
+        self.engine_name = engine.name();
+        let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();
+        engine.prepare(&shapes).map_err(|error| error.in_file(&self.stage.file))
+    }
+
+    /// Ends the stage's turn: with little memory it is dropped.
+    pub fn finish(&mut self) {
+        if self.machine.low_memory {
+            self.engine = None;
+        }
+    }
+
+    /// What the stage did since the last report.
+    pub fn report(&mut self) -> StageReport {
+        let (load, run) = (std::mem::take(&mut self.load), std::mem::take(&mut self.run));
+        StageReport {
+            stage: self.stage.name.clone(),
+            engine: self.engine_name.to_owned(),
+            load_ms: milliseconds(load),
+            run_ms: milliseconds(run),
+        }
+    }
+}
+
+/// How many rows go into one run: what the graph is fixed at, else all `rows` if they are alike.
+pub(super) fn batch_size(ports: &[&Port], rows: &[Tensor]) -> usize {
+    let alike = rows.windows(2).all(|pair| pair[0].shape() == pair[1].shape());
+    let fixed = ports.iter().find_map(|port| if port.rank() == Some(0) { None } else { port.fixed(0) });
+    fixed.unwrap_or(if alike { rows.len() } else { 1 }).max(1)
+}
+
+/// `rows` of one shape `(1, …)` as one tensor `(batch, …)`, the last one repeated where there are too few.
+pub(super) fn stack(rows: &[Tensor], batch: usize) -> Result<Tensor> {
+    let Some(last) = rows.last() else { return crate::error::fail!(Mismatch, "nothing to run") };
+    let shape: Vec<usize> = [batch].into_iter().chain(last.shape().iter().skip(1).copied()).collect();
+    let all = (0..batch).map(|i| rows.get(i).unwrap_or(last).data());
+    let data = match last.data() {
+        Data::I64(_) => {
+            Data::I64(all.flat_map(|data| if let Data::I64(x) = data { x.as_slice() } else { &[] }).copied().collect())
+        }
+        _ => {
+            Data::F32(all.flat_map(|data| if let Data::F32(x) = data { x.as_slice() } else { &[] }).copied().collect())
+        }
+    };
+    Tensor::new(&shape, data)
+}
+
+/// The first `count` rows of `(batch, …)`, each `(1, …)`, as f32.
+pub(super) fn split(stacked: Tensor, count: usize) -> Result<Vec<Tensor>> {
+    let shape: Vec<usize> = [1].into_iter().chain(stacked.shape().iter().skip(1).copied()).collect();
+    let length = shape.iter().product::<usize>();
+    let values = stacked.into_f32();
+    values.chunks(length.max(1)).take(count).map(|row| Tensor::new(&shape, row.to_vec())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_stacked_and_split_again() {
+        let rows = [Tensor::new(&[1, 2], vec![1f32, 2.0]).unwrap(), Tensor::new(&[1, 2], vec![3f32, 4.0]).unwrap()];
+        let stacked = stack(&rows, 3).unwrap();
+        assert_eq!(stacked, Tensor::new(&[3, 2], vec![1f32, 2.0, 3.0, 4.0, 3.0, 4.0]).unwrap());
+        assert_eq!(split(stacked, 2).unwrap(), rows);
+    }
+
+    #[test]
+    fn the_graph_decides_how_many_run_at_once() {
+        use crate::model::Dim;
+        use crate::value::DType;
+        let port = |dim| Port {
+            name: "x".into(),
+            dtype: DType::F32,
+            declared: "FLOAT".into(),
+            shape: Some(vec![dim, Dim::Fixed(2)]),
+        };
+        let (free, one, two) = (port(Dim::Symbol("batch".into())), port(Dim::Fixed(1)), port(Dim::Fixed(2)));
+        let row = |length| Tensor::new(&[1, length], vec![0f32; length]).unwrap();
+        assert_eq!(batch_size(&[&free], &[row(2), row(2)]), 2);
+        assert_eq!(batch_size(&[&free], &[row(2), row(3)]), 1);
+        assert_eq!(batch_size(&[&free, &one], &[row(2), row(2)]), 1);
+        assert_eq!(batch_size(&[&two], &[row(2)]), 2);
+    }
+}
