@@ -72,7 +72,7 @@ mod tests {
         write(&path, &Stickers::open(&packed).unwrap()).unwrap();
         let sheet = image::open(&path).unwrap().into_rgb8();
         assert_eq!(sheet.dimensions(), (140, 140));
-        let at = |column, row| sheet.get_pixel(column * 68 + 36, row * 68 + 36).0;
+        let at = |column: u32, row: u32| sheet.get_pixel(column * 68 + 36, row * 68 + 36).0;
         assert_eq!([at(0, 0), at(1, 0), at(0, 1), at(1, 1)], [[10, 0, 0], [20, 0, 0], WHITE, [30, 0, 0]]);
         assert_eq!(sheet.get_pixel(3, 3).0, WHITE);
     }
