@@ -368,7 +368,7 @@ mod tests {
             ("undiffuse-stickers-1", "undiffuse-stickers-9", "its format is \"undiffuse-stickers-9\""),
             ("\"styles\"", "\"sturge\"", "its metadata has no entry `styles`"),
             ("[\\\"3d\\\",\\\"flat\\\"]", "[\\\"3d\\\",\\\"flat\\\";", "its metadata entry `styles` is malformed"),
-            ("[\\\"3d\\\",\\\"flat\\\"]", "[\\\"3d_,_flat\\\"]", "picture 1 has style 1, but there are 1 styles"),
+            ("[\\\"3d\\\",\\\"flat\\\"]", "[\\\"3d_____flat\\\"]", "picture 1 has style 1, but there are 1 styles"),
             ("\"weight\"", "\"height\"", "it has no tensor `weight`"),
             ("\"dtype\":\"U32\"", "\"dtype\":\"F32\"", "tensor `concept` is of type F32, not U32"),
             ("[3,64,64,4]", "[3,64,32,8]", "tensor `rgba` has shape [3, 64, 32, 8]"),
