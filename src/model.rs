@@ -4,7 +4,6 @@ mod config;
 mod dialect;
 mod directory;
 mod external;
-mod mapping;
 mod onnx;
 mod port;
 mod role;

@@ -228,7 +228,7 @@ impl Tensor {
     /// Index (row-major) and value of the first NaN or infinity, `None` when all is finite.
     pub fn first_non_finite(&self) -> Option<(usize, f64)> {
         let found = match &self.data {
-            Data::F16(elements) => first(elements, |x| f64::from(x)),
+            Data::F16(elements) => first(elements, f64::from),
             Data::F32(elements) => first(elements, f64::from),
             Data::F64(elements) => first(elements, |x| x),
             _ => None,

@@ -432,6 +432,23 @@ fn next(state: &mut u64) -> usize {
     (*state >> 11) as usize
 }
 
+/// One to three truncations, flipped bits, overwritten or lost bytes.
+fn mutate(original: &[u8], seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut bytes = original.to_vec();
+    for _ in 0..1 + next(&mut state) % 3 {
+        let at = next(&mut state) % bytes.len();
+        match next(&mut state) % 4 {
+            0 => bytes.truncate(at.max(1)),
+            1 => bytes[at] ^= 1 << (next(&mut state) % 8),
+            2 => bytes[at] = next(&mut state) as u8,
+            _ if bytes.len() > 1 => drop(bytes.remove(at)),
+            _ => (),
+        }
+    }
+    bytes
+}
+
 #[test]
 fn mutated_graphs_never_panic() {
     let folder = tempfile::tempdir().unwrap();
@@ -451,26 +468,56 @@ fn mutated_graphs_never_panic() {
     let x = Tensor::new(&[1, 2, 4, 4], numbers(3, 32)).unwrap();
     let mut ran = 0;
     for seed in 1..=1500u64 {
-        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let mut bytes = original.clone();
-        for _ in 0..1 + next(&mut state) % 3 {
-            let at = next(&mut state) % bytes.len();
-            match next(&mut state) % 4 {
-                0 => bytes.truncate(at.max(1)),
-                1 => bytes[at] ^= 1 << (next(&mut state) % 8),
-                2 => bytes[at] = next(&mut state) as u8,
-                _ => {
-                    bytes.remove(at);
-                }
-            }
-            if bytes.is_empty() {
-                break;
-            }
-        }
-        std::fs::write(&file, &bytes).unwrap();
+        std::fs::write(&file, mutate(&original, seed)).unwrap();
         // Whatever comes, it comes as a value: the test fails by a panic, an abort or by never ending.
         let outcome = Graph::open(&file).and_then(|graph| run(graph, &[("x", &x)]));
         ran += usize::from(outcome.is_ok());
     }
     assert!((1..1500).contains(&ran), "{ran} of 1500 ran: the mutations are too weak or too strong to say anything");
+}
+
+#[test]
+fn mutated_configs_never_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    pipeline(folder.path());
+    write(
+        folder.path(),
+        "undiffuse.json",
+        r#"{"steps": 3, "guidance": 1.5, "display_size": [64, 32], "negative": "x"}"#,
+    );
+    let files = [
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "unet/config.json",
+        "vae_decoder/config.json",
+        "undiffuse.json",
+    ];
+    let mut opened = 0;
+    for name in files {
+        let file = folder.path().join(name);
+        let original = std::fs::read(&file).unwrap();
+        for seed in 1..=200u64 {
+            std::fs::write(&file, mutate(&original, seed)).unwrap();
+            if let Ok(model) = Model::open(folder.path()) {
+                opened += 1;
+                let _ = model.scheduler().schedule(model.scheduler().sampler());
+            }
+        }
+        std::fs::write(&file, original).unwrap();
+    }
+    assert!((1..1000).contains(&opened), "{opened} of 1000 opened");
+}
+
+#[test]
+fn mutated_arrays_never_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.npy");
+    npy::write(&file, &Tensor::new(&[3, 2], vec![1i64; 6]).unwrap()).unwrap();
+    let original = std::fs::read(&file).unwrap();
+    let mut read = 0;
+    for seed in 1..=2000u64 {
+        std::fs::write(&file, mutate(&original, seed)).unwrap();
+        read += usize::from(npy::read(&file).is_ok());
+    }
+    assert!((1..2000).contains(&read), "{read} of 2000 were read");
 }

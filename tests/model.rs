@@ -7,6 +7,7 @@ use support::Axis::{Fixed, Named};
 use support::*;
 use tract_onnx::pb::TensorProto;
 use tract_onnx::pb::tensor_proto::DataType;
+use undiffuse::engine::reference::Reference;
 use undiffuse::engine::{self, Backend, Engine, Threads};
 use undiffuse::model::{DecoderPorts, DenoiserPorts, Graph, Model, Role, TextPorts};
 use undiffuse::sampler::{Prediction, SamplerKind, Spacing};
@@ -145,6 +146,44 @@ fn half_graphs_run_in_f32() {
     let cast = cast.weight(floats("ones", &[2], &[1.0; 2])).weight(floats("zeros", &[2], &[0.0; 2]));
     let again = run_one(&cast.save(folder.path().join("cast.onnx")), &[("x", &x)], "y");
     assert_eq!(again, y, "the same f32 arithmetic on the same weights");
+}
+
+#[test]
+fn casts_of_half_weights_cost_nothing_at_run_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = Builder::new(18)
+        .input("x", DataType::Float, &[Named("n"), Fixed(1200)])
+        // above the 4 MiB up to which tract folds constants
+        .weight(halves("w", &[1200, 1200], &numbers(1, 1200 * 1200)))
+        .node_with("Cast", &["w"], "wide", vec![int("to", DataType::Float as i64)])
+        .node("MatMul", &["x", "wide"], "y")
+        .output("y", DataType::Float, &[Named("n"), Fixed(1200)])
+        .save(folder.path().join("m.onnx"));
+    let mut reference = Reference::new(Graph::open(file).unwrap(), &Threads::new(None).unwrap());
+    reference.prepare(&[("x", &[2, 1200])]).unwrap();
+    let ops = reference.ops();
+    assert!(ops.contains_key("OptMatMul") && !ops.contains_key("Cast"), "{ops:?}");
+}
+
+#[test]
+fn an_input_that_nothing_reads_may_be_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = with_weights(block(DataType::Float, 18), floats)
+        .input("unused", DataType::Int64, &[Named("k")])
+        .save(folder.path().join("m.onnx"));
+    let (x, unused) = (array(&[1, 2, 4, 4], 1), Tensor::new(&[3], vec![0i64; 3]).unwrap());
+    let y = run_one(&file, &[("unused", &unused), ("x", &x)], "y");
+    let expected = block_by_hand(x.as_f32().unwrap(), 4, 4, |v| v);
+    assert!(relative_error(y.as_f32().unwrap(), &expected) < 1e-5);
+}
+
+#[test]
+fn open_channels_are_those_of_the_convolution_that_reads_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut builder = with_weights(block(DataType::Float, 18), floats);
+    builder.graph().input[0] = value("x", DataType::Float, &[Named("b"), Named("channels"), Named("h"), Named("w")]);
+    let graph = Graph::open(builder.save(folder.path().join("m.onnx"))).unwrap();
+    assert_eq!(graph.inputs()[0].shape_text(), "[b, 2, h, w]");
 }
 
 #[test]
@@ -308,7 +347,8 @@ fn names_ranks_and_types_of_every_dialect_bind() {
     let diffusers = ["sample", "timestep", "encoder_hidden_states", "out_sample"];
     let tract = ["sample", "timestep", "encoder_hidden_states", "noise_pred"];
     let strange = ["noisy", "tau", "prompt", "prediction"];
-    let cases: [([&str; 4], (DataType, &[Axis]), Vec<usize>); 6] = [
+    type Case<'a> = ([&'a str; 4], (DataType, &'a [Axis]), Vec<usize>);
+    let cases: [Case; 6] = [
         (diffusers, (DataType::Float, &[Named("batch")]), vec![2]),
         (diffusers, (DataType::Float, &[]), vec![]),
         (diffusers, (DataType::Int64, &[Fixed(1)]), vec![1]),

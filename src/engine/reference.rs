@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind, Result, fail};
 use crate::model::{Graph, Port, datum_type, foreign};
 use crate::value::{Data, Tensor};
 use half::f16;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tract_core::internal::{RunOptions, TypedSimplePlan};
@@ -43,6 +44,14 @@ impl Reference {
             graph: Some(graph),
             ready: None,
         }
+    }
+
+    /// Operators of tract's optimised graph, with how often each occurs; none before it is prepared.
+    pub fn ops(&self) -> BTreeMap<String, usize> {
+        let mut ops = BTreeMap::new();
+        let nodes = self.ready.iter().flat_map(|ready| ready.plan.model().nodes());
+        nodes.for_each(|node| *ops.entry(node.op.name().into_owned()).or_default() += 1);
+        ops
     }
 
     fn compile(&mut self, shapes: Vec<Vec<usize>>) -> Result<()> {

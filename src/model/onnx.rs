@@ -4,8 +4,10 @@
 //! ([`Weight`](super::weights::Weight)), everything declared is checked, 16-bit floats are turned into f32, and only then does tract get
 //! the nodes, with the constants put back as its own tensors.
 
+mod channels;
 mod check;
 pub(crate) mod element;
+mod file;
 mod summary;
 mod translate;
 mod widen;
@@ -18,7 +20,6 @@ use super::port::{Port, names};
 use super::weights::{Weight, lengths};
 use crate::error::{Error, ErrorKind, Result, fail};
 use element::Element;
-use prost::Message;
 use std::path::{Path, PathBuf};
 use tract_onnx::pb::{GraphProto, ModelProto, TensorShapeProto, ValueInfoProto, tensor_shape_proto, type_proto};
 
@@ -58,13 +59,14 @@ impl Graph {
     }
 
     fn decode(file: &Path) -> Result<Graph> {
-        let mut model = decode(file)?;
+        let mut model = file::decode(file)?;
         let opset = check::opset(&model)?;
         let unsupported = check::unsupported(&model);
         let graph = model.graph.as_mut().ok_or_else(no_graph)?;
         check::wiring(graph)?;
         let weights = take_weights(file, graph)?;
-        let inputs = ports(&graph.input)?;
+        let mut inputs = ports(&graph.input)?;
+        channels::settle(graph, &weights, &mut inputs);
         let outputs = ports(&graph.output)?;
         widen::graph(file, graph)?;
         check::volumes(graph, &weights)?;
@@ -76,7 +78,7 @@ impl Graph {
         &self.file
     }
 
-    /// What must be given, in the file's order.
+    /// What must be given, in the file's order. Channels that the file leaves open are those of the convolution that reads them.
     pub fn inputs(&self) -> &[Port] {
         &self.inputs
     }
@@ -120,27 +122,6 @@ pub(crate) fn complete(inputs: &[Port], given: &[(&str, &[usize])]) -> Result<Ve
         Ok(shape.to_vec())
     };
     inputs.iter().map(shape).collect()
-}
-
-fn decode(file: &Path) -> Result<ModelProto> {
-    let io = |error| Error::io("read", file, error);
-    let handle = std::fs::File::open(file).map_err(io)?;
-    let metadata = handle.metadata().map_err(io)?;
-    if metadata.is_dir() {
-        return fail!(Malformed, "is a directory, not an ONNX file");
-    }
-    if metadata.len() == 0 {
-        return fail!(Malformed, "is empty (0 bytes)").map_err(|error: Error| error.advise("fetch or export it again"));
-    }
-    let bytes = super::mapping::map(&handle).map_err(io)?;
-    if bytes.starts_with(b"version https://git-lfs") {
-        return fail!(Malformed, "is a git-lfs pointer, not the model itself")
-            .map_err(|error: Error| error.advise("run `git lfs pull`"));
-    }
-    ModelProto::decode(&*bytes).map_err(|error| {
-        Error::new(ErrorKind::Malformed, format!("is not an ONNX file, or is cut short ({error})"))
-            .advise("fetch or export it again")
-    })
 }
 
 fn no_graph() -> Error {
