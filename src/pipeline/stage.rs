@@ -1,6 +1,9 @@
 //! One stage of a model in the hands of the run line: loaded when needed, dropped when told to.
 
+use std::borrow::Cow;
 use std::time::Duration;
+
+use half::f16;
 
 use super::report::{StageReport, milliseconds, timed};
 use crate::engine::{self, Backend, Engine, Outputs, Threads};
@@ -51,9 +54,26 @@ impl StageRunner {
         let mut load = Duration::ZERO;
         timed(&mut load, || self.prepare(inputs))?;
         self.load += load;
+        let narrowed =
+            inputs.iter().map(|(name, tensor)| Ok((*name, self.at_edge(name, tensor)?))).collect::<Result<Vec<_>>>()?;
+        let inputs: Vec<_> = narrowed.iter().map(|(name, tensor)| (*name, tensor.as_ref())).collect();
         // Set by `prepare`.
         let Some(engine) = self.engine.as_mut() else { return crate::error::fail!(Engine, "the stage is not loaded") };
-        timed(&mut self.run, || engine.run(inputs)).map_err(|error| error.in_file(&self.stage.file))
+        let outputs = timed(&mut self.run, || engine.run(&inputs)).map_err(|error| error.in_file(&self.stage.file))?;
+        let narrow = |(name, tensor): (&str, &Tensor)| Ok((name.to_owned(), self.at_edge(name, tensor)?.into_owned()));
+        outputs.iter().map(narrow).collect::<Result<_>>().map(Outputs::new)
+    }
+
+    /// What crosses an edge that the file declares as f16 gets an f16's values, although it is computed with in f32: diffusers
+    /// hands onnxruntime arrays of the declared type.
+    fn at_edge<'a>(&self, name: &str, tensor: &'a Tensor) -> Result<Cow<'a, Tensor>> {
+        let mut ports = self.engine.iter().flat_map(|engine| engine.inputs().iter().chain(engine.outputs()));
+        match tensor.as_f32() {
+            Some(values) if ports.any(|port| port.name == name && port.declared == "FLOAT16") => {
+                Tensor::new(tensor.shape(), values.iter().copied().map(through_f16).collect::<Vec<_>>()).map(Cow::Owned)
+            }
+            _ => Ok(Cow::Borrowed(tensor)),
+        }
     }
 
     fn prepare(&mut self, inputs: &[(&str, &Tensor)]) -> Result<()> {
@@ -84,6 +104,12 @@ impl StageRunner {
             run_ms: milliseconds(run),
         }
     }
+}
+
+/// Too large a number becomes the largest there is: the graph itself runs in f32 and may well stand it.
+fn through_f16(x: f32) -> f32 {
+    let bound = f16::MAX.to_f32();
+    f16::from_f32(if x.is_finite() { x.clamp(-bound, bound) } else { x }).to_f32()
 }
 
 /// How many rows go into one run: what the graph is fixed at, else all `rows` if they are alike.
@@ -127,6 +153,12 @@ mod tests {
         let stacked = stack(&rows, 3).unwrap();
         assert_eq!(stacked, Tensor::new(&[3, 2], vec![1f32, 2.0, 3.0, 4.0, 3.0, 4.0]).unwrap());
         assert_eq!(split(stacked, 2).unwrap(), rows);
+    }
+
+    #[test]
+    fn numbers_are_rounded_to_f16_and_stay_numbers() {
+        assert_eq!([0.1, 1e6, -1e6].map(through_f16), [0.099975586, 65504.0, -65504.0]);
+        assert!(through_f16(f32::NAN).is_nan() && through_f16(f32::INFINITY).is_infinite());
     }
 
     #[test]

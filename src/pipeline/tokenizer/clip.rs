@@ -24,8 +24,8 @@ const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 /// Source: Radford et al., arXiv:2103.00020, section 2.4; `transformers`, `CLIPConverter` in `convert_slow_tokenizer.py`.
 pub(super) fn open(vocab: &Path, merges: &Path, special: &SpecialTokens) -> Result<Tokenizer> {
     let ids = read_vocab(vocab)?;
-    let pairs = read_merges(merges, &ids)?;
     let (start, end) = (bracket(vocab, &ids, special.bos())?, bracket(vocab, &ids, special.eos())?);
+    let pairs = read_merges(merges, &ids)?;
     let unknown = special.unk().to_owned();
     guarded(vocab, || {
         let model = BPE::builder()
