@@ -2,3 +2,11 @@
 //! one subcommand a stage.
 
 pub mod dataset;
+pub mod export;
+pub mod net;
+pub mod picture;
+pub mod plot;
+#[cfg(feature = "train")]
+pub mod train;
+pub mod wordnet;
+pub mod words;

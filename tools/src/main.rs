@@ -1,7 +1,9 @@
 //! The command `undiffuse-tools`: one subcommand a stage.
 
 use clap::{Parser, Subcommand};
-use undiffuse_tools::dataset;
+#[cfg(feature = "train")]
+use undiffuse_tools::train;
+use undiffuse_tools::{dataset, export};
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -14,11 +16,20 @@ struct Cli {
 enum Command {
     /// Fetch the pinned emoji packages, render them and pack them into one file.
     Dataset(dataset::Args),
+    /// Train a network.
+    #[cfg(feature = "train")]
+    #[command(subcommand)]
+    Train(train::Train),
+    /// Write trained weights as a model directory in the diffusers ONNX layout.
+    Export(export::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     match Cli::parse().command {
         Command::Dataset(args) => dataset::run(&args),
+        #[cfg(feature = "train")]
+        Command::Train(train) => train.run(),
+        Command::Export(args) => export::run(&args),
     }
 }

@@ -1,0 +1,35 @@
+//! `train`: one subcommand a network. All share the loop in [`run`]: seeded draws, AdamW, running averages, atomic
+//! checkpoints, exact resume, a CSV of losses with its plot, and contact sheets as it goes.
+
+mod adamw;
+pub mod autoencoder;
+pub mod denoiser;
+pub mod latents;
+mod log;
+pub mod run;
+pub mod sheet;
+pub mod text;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// What to train.
+#[derive(Debug, Subcommand)]
+pub enum Train {
+    /// Pictures to latents and back.
+    Autoencoder(autoencoder::Args),
+    /// The text encoder, a student of MiniLM-L6.
+    Text(text::Args),
+    /// The denoiser, on the latents of the autoencoder and the states of the text encoder.
+    Denoiser(denoiser::Args),
+}
+
+impl Train {
+    pub fn run(self) -> Result<()> {
+        match self {
+            Self::Autoencoder(args) => autoencoder::train(args),
+            Self::Text(args) => text::train(args),
+            Self::Denoiser(args) => denoiser::train(args),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! `train autoencoder`: L1 on pixels, L1 on gradients, MSE, with noise on the latents; PSNR on held-out pictures.
+
+use super::run::{Draws, Options, State, Task, no_grad, tensor, train as train_loop};
+use super::sheet;
+use crate::dataset::pack::Stickers;
+use crate::net::autoencoder::Autoencoder;
+use crate::net::params::Params;
+use crate::net::torch::Torch;
+use crate::picture::{Placement, place};
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+/// Options of `train autoencoder`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The packed data that `dataset` made.
+    #[arg(long)]
+    data: PathBuf,
+    /// Train the decoder alone, on the latents of the encoder as it is.
+    #[arg(long)]
+    decoder_only: bool,
+    /// Weights to begin with (`weights.safetensors` of an earlier run).
+    #[arg(long)]
+    from: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// Noise added to the latents in training, in units of their deviation.
+const LATENT_NOISE: f64 = 0.1;
+
+/// Runs `train autoencoder`.
+pub fn train(args: Args) -> Result<()> {
+    let device = args.options.device()?;
+    let data = Stickers::open(&args.data)?;
+    let net = Autoencoder::default();
+    let params = Params::fresh(args.options.seed, device);
+    no_grad(|| {
+        let latent = net.encode(&Torch(&params), &Tensor::zeros([1, 3, 64, 64], (Kind::Float, device)));
+        let _ = net.decode(&Torch(&params), &latent);
+    });
+    params.close("the autoencoder")?;
+    println!("autoencoder: {} parameters, {} pictures", params.count(), data.len());
+    let mut state = State::new(params);
+    if let Some(from) = &args.from {
+        let weights = crate::net::params::read_safetensors(from)?;
+        state.start_from(&weights).with_context(|| format!("{}", from.display()))?;
+    }
+    let trained: Vec<usize> = (0..data.len()).filter(|i| !data.held_out(*i)).collect();
+    let held_out: Vec<usize> = (0..data.len()).filter(|i| data.held_out(*i)).take(256).collect();
+    let batch = args.options.batch;
+    let mut task = Reconstruct { net, data, trained, held_out, batch, decoder_only: args.decoder_only, device };
+    train_loop(&args.options, &mut state, &mut task)
+}
+
+struct Reconstruct {
+    net: Autoencoder,
+    data: Stickers,
+    trained: Vec<usize>,
+    held_out: Vec<usize>,
+    batch: usize,
+    decoder_only: bool,
+    device: Device,
+}
+
+impl Reconstruct {
+    fn pictures(&self, indices: &[usize], place_with: &mut dyn FnMut() -> Placement) -> Tensor {
+        let values: Vec<f32> = indices.iter().flat_map(|i| place(self.data.rgba(*i), &place_with())).collect();
+        tensor(&values, &[indices.len() as i64, 3, 64, 64], self.device)
+    }
+}
+
+impl Task for Reconstruct {
+    fn figures(&self) -> &'static [&'static str] {
+        &["psnr"]
+    }
+
+    fn loss(&mut self, params: &Params, draws: &mut Draws) -> Result<(Tensor, Vec<f64>)> {
+        let indices: Vec<usize> = (0..self.batch).map(|_| self.trained[draws.below(self.trained.len())]).collect();
+        let x = self.pictures(&indices, &mut || Placement::draw(|| draws.unit()));
+        let l = Torch(params);
+        let encode = || normalise(&self.net.encode(&l, &x));
+        let latent = if self.decoder_only { no_grad(encode) } else { encode() };
+        let noisy = &latent + latent.randn_like() * LATENT_NOISE;
+        let y = self.net.decode(&l, &noisy);
+        let squared = (&y - &x).square().mean(Kind::Float);
+        let psnr = -10.0 * (squared.double_value(&[]) / 4.0).log10();
+        let loss = (&y - &x).abs().mean(Kind::Float) + (gradient_loss(&y, &x) + squared) * 0.5;
+        Ok((loss, vec![psnr]))
+    }
+
+    fn report(&mut self, averaged: &Params, step: u64, folder: &Path) -> Result<String> {
+        let x = self.pictures(&self.held_out, &mut Placement::plain);
+        let l = Torch(averaged);
+        let y = no_grad(|| self.net.decode(&l, &normalise(&self.net.encode(&l, &x))).clamp(-1.0, 1.0));
+        let both = Tensor::stack(&[x.narrow(0, 0, 48), y.narrow(0, 0, 48)], 1).flatten(0, 1);
+        sheet::write(&folder.join(format!("sheets/{step:06}.png")), &both, 16, 1)?;
+        Ok(format!("PSNR of {} held-out pictures {:.2} dB", self.held_out.len(), psnr(&y, &x)))
+    }
+}
+
+/// Zero mean and unit deviation a channel, over the batch.
+fn normalise(latent: &Tensor) -> Tensor {
+    let axes = [0i64, 2, 3];
+    let mean = latent.mean_dim(axes.as_slice(), true, Kind::Float);
+    let centred = latent - mean;
+    let deviation = (centred.square().mean_dim(axes.as_slice(), true, Kind::Float) + 1e-6).sqrt();
+    centred / deviation
+}
+
+/// L1 between horizontal and vertical differences.
+fn gradient_loss(y: &Tensor, x: &Tensor) -> Tensor {
+    let d = y - x;
+    let along = |axis: i64| {
+        let n = d.size()[axis as usize];
+        (d.narrow(axis, 1, n - 1) - d.narrow(axis, 0, n - 1)).abs().mean(Kind::Float)
+    };
+    along(2) + along(3)
+}
+
+/// Mean PSNR of pictures in [-1, 1], in dB.
+fn psnr(y: &Tensor, x: &Tensor) -> f64 {
+    let squared = (y - x).square().mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float) / 4.0;
+    (squared.log10() * -10.0).mean(Kind::Float).double_value(&[])
+}
