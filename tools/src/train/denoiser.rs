@@ -229,7 +229,7 @@ impl Flow {
             let t = Tensor::full([2 * count], sigma(k) * 1000.0, (Kind::Float, self.device));
             let flow = self.net.forward(&Torch(params), &Tensor::cat(&[&x, &x], 0), &t, &states);
             let (with, without) = (flow.narrow(0, 0, count), flow.narrow(0, count, count));
-            x = x + (&without + (with - &without) * guidance) * (sigma(k + 1) - sigma(k));
+            x += (&without + (with - &without) * guidance) * (sigma(k + 1) - sigma(k));
         }
         Ok(x)
     }

@@ -333,7 +333,7 @@ mod tests {
             options.steps = *part;
             options.decay_from = Some(total);
             let params = Params::fresh(options.seed, Device::Cpu);
-            Line.loss(&params, &mut Draws::new(0)).unwrap();
+            let _ = Line.loss(&params, &mut Draws::new(0)).unwrap();
             params.close("test").unwrap();
             let mut state = State::new(params);
             train(&options, &mut state, &mut Line).unwrap();
@@ -344,6 +344,7 @@ mod tests {
 
     #[test]
     fn resumed_run_equals_straight_run() {
+        let _lock = params::generator_lock();
         let (straight, log) = trained(&[12], 12);
         let (resumed, resumed_log) = trained(&[6, 12], 12);
         assert_eq!(straight.len(), resumed.len());
@@ -357,10 +358,11 @@ mod tests {
 
     #[test]
     fn another_seed_is_refused() {
+        let _lock = params::generator_lock();
         let folder = tempfile::tempdir().unwrap();
         let make = || {
             let params = Params::fresh(7, Device::Cpu);
-            Line.loss(&params, &mut Draws::new(0)).unwrap();
+            let _ = Line.loss(&params, &mut Draws::new(0)).unwrap();
             State::new(params)
         };
         make().save(folder.path(), 7).unwrap();

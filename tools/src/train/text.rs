@@ -334,6 +334,7 @@ mod tests {
 
     #[test]
     fn whitening_gives_unit_covariance_up_to_the_ridge() {
+        let _lock = crate::net::params::generator_lock();
         tch::manual_seed(3);
         let rows = Tensor::randn([4000, 6], (Kind::Float, Device::Cpu))
             * Tensor::from_slice(&[1.0f32, 2.0, 3.0, 1.0, 1.5, 2.5])
