@@ -153,3 +153,119 @@ fn read_weights(folder: &Path) -> Result<Weights> {
     }
     Ok(weights)
 }
+
+#[cfg(all(test, feature = "train"))]
+mod tests {
+    use super::*;
+    use crate::net::onnx::read_weights as read_back;
+    use crate::net::params::{Params, generator_lock};
+    use crate::net::torch::Torch;
+    use crate::train::run::no_grad;
+    use tch::{Device, Kind, Tensor};
+    use undiffuse::engine::{Backend, Threads, load};
+    use undiffuse::model::Graph;
+    use undiffuse::value::Tensor as Array;
+
+    /// Draws every parameter of a network anew, the zeroed ones too, and rounds it as the file will.
+    fn randomise(params: &Params) {
+        let _guard = tch::no_grad_guard();
+        for (name, mut tensor) in params.all() {
+            let offset = if name.ends_with("norm1.weight") || name.contains("Norm.weight") { 1.0 } else { 0.0 };
+            let drawn = tensor.randn_like() * 0.1 + offset;
+            tensor.copy_(&drawn.to_kind(Kind::Half).to_kind(Kind::Float));
+        }
+    }
+
+    fn weights(params: &Params) -> Weights {
+        let values = |t: &Tensor| Vec::<f32>::try_from(t.detach().flatten(0, -1)).unwrap();
+        params.all().iter().map(|(k, t)| (k.clone(), (t.size(), values(t)))).collect()
+    }
+
+    /// Largest difference over the deviation of `want`.
+    fn distance(path: &Path, inputs: &[(&str, Array)], output: &str, want: &Tensor) -> f64 {
+        let mut engine = load(Graph::open(path).unwrap(), Backend::Tract, &Threads::new(None).unwrap()).unwrap();
+        let inputs: Vec<(&str, &Array)> = inputs.iter().map(|(n, a)| (*n, a)).collect();
+        let got = engine.run(&inputs).unwrap().take(output).unwrap();
+        assert_eq!(got.shape().iter().map(|d| *d as i64).collect::<Vec<_>>(), want.size());
+        let got = Tensor::from_slice(&got.into_f32()).reshape(want.size());
+        (got - want).abs().max().double_value(&[]) / want.std(false).double_value(&[])
+    }
+
+    fn array(tensor: &Tensor) -> Array {
+        let shape: Vec<usize> = tensor.size().iter().map(|d| *d as usize).collect();
+        Array::new(&shape, Vec::<f32>::try_from(tensor.flatten(0, -1)).unwrap()).unwrap()
+    }
+
+    fn random(shape: &[i64]) -> Tensor {
+        Tensor::randn(shape, (Kind::Float, Device::Cpu))
+    }
+
+    #[test]
+    fn exported_denoiser_is_the_trained_one_and_reads_back() {
+        let _lock = generator_lock();
+        let net = Denoiser { latent: 4, size: 8, channels: [8, 16, 24], heads: [2, 3], text: 12, condition: 16 };
+        let params = Params::fresh(1, Device::Cpu);
+        let (x, t, states) =
+            (random(&[2, 4, 8, 8]), Tensor::from_slice(&[900.0f32, 20.0]), random(&[2, LENGTH as i64, 12]));
+        let run = || no_grad(|| net.forward(&Torch(&params), &x, &t, &states));
+        let _ = run();
+        randomise(&params);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.onnx");
+        write_denoiser(&net, &weights(&params), &path).unwrap();
+        let inputs = [("sample", array(&x)), ("timestep", array(&t)), ("encoder_hidden_states", array(&states))];
+        let apart = distance(&path, &inputs, "out_sample", &run());
+        assert!(apart < 1e-4, "{apart}");
+        assert_eq!(read_back(&path).unwrap(), weights(&params));
+    }
+
+    #[test]
+    fn exported_decoder_is_the_trained_one() {
+        let _lock = generator_lock();
+        let net = Autoencoder { latent: 4, encoder: [8, 8], decoder: [16, 8] };
+        let denoiser = Denoiser { size: 8, ..Denoiser::default() };
+        let params = Params::fresh(2, Device::Cpu);
+        let latent = random(&[1, 4, 8, 8]);
+        let run = || no_grad(|| net.decode(&Torch(&params), &latent));
+        let _ = run();
+        randomise(&params);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.onnx");
+        write_decoder(&net, &weights(&params), &denoiser, &path).unwrap();
+        let apart = distance(&path, &[("latent_sample", array(&latent))], "sample", &run());
+        assert!(apart < 1e-4, "{apart}");
+    }
+
+    #[test]
+    fn exported_text_encoder_is_the_trained_one() {
+        let _lock = generator_lock();
+        let net = Bert {
+            vocabulary: 50,
+            width: 24,
+            heads: 3,
+            feed_forward: 32,
+            output: Some(10),
+            ..Bert::student(50, LENGTH as i64)
+        };
+        let params = Params::fresh(3, Device::Cpu);
+        let ids: Vec<i64> = (0..LENGTH as i64).map(|i| if i < 9 { 2 + 5 * i } else { 0 }).collect();
+        let tensor = Tensor::from_slice(&ids).reshape([1, -1]);
+        let run = || no_grad(|| net.forward(&Torch(&params), &tensor, LENGTH as i64));
+        let _ = run();
+        randomise(&params);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.onnx");
+        write_text_encoder(&net, &weights(&params), &path).unwrap();
+        let inputs = [("input_ids", Array::new(&[1, LENGTH], ids.clone()).unwrap())];
+        let apart = distance(&path, &inputs, "last_hidden_state", &run());
+        assert!(apart < 1e-4, "{apart}");
+    }
+
+    #[test]
+    fn weights_that_do_not_fit_are_all_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = write_denoiser(&Denoiser::default(), &Weights::new(), &folder.path().join("m.onnx")).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("in.weight: missing") && text.contains("up1.1.conv2.bias: missing"), "{text}");
+    }
+}
