@@ -11,10 +11,12 @@ use crate::dataset::background::PALETTE;
 use crate::dataset::caption::caption_on;
 use crate::dataset::pack::Stickers;
 use crate::net::denoiser::Denoiser;
-use crate::net::params::{Params, read_start};
+use crate::net::params::{Params, read_safetensors, read_start, write_safetensors};
 use crate::net::torch::Torch;
 use crate::picture::Placement;
 use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
@@ -96,7 +98,8 @@ pub fn train(args: Args) -> Result<()> {
         net.forward(&Torch(&params), &sample, &Tensor::zeros([1], (Kind::Float, device)), &states)
     });
     params.close("the denoiser")?;
-    let examples = Examples::encode(data, &coder, args.copies, args.options.seed);
+    let cache = Cache::of(&args)?;
+    let examples = Examples::encode(data, &coder, args.copies, args.options.seed, &cache)?;
     println!("denoiser: {} parameters, {} pictures x {}", params.count(), examples.trained.len(), args.copies);
     let mut state = State::new(params);
     if let Some(from) = &args.from {
@@ -121,7 +124,7 @@ struct Examples {
 }
 
 impl Examples {
-    fn encode(data: Stickers, coder: &Coder, copies: usize, seed: u64) -> Self {
+    fn encode(data: Stickers, coder: &Coder, copies: usize, seed: u64, cache: &Cache) -> Result<Self> {
         let mut draws = Draws::new(seed);
         let mut behind = Vec::new();
         let mut placed = Vec::new();
@@ -130,14 +133,14 @@ impl Examples {
             placed.push((i, placement));
             behind.push(colour);
         }
-        let latents = coder.encode(&data, &placed);
+        let latents = cache.get_or(|| coder.encode(&data, &placed))?;
         let (held_out, trained): (Vec<usize>, Vec<usize>) = (0..data.len()).partition(|i| data.held_out(*i));
         let weights = trained.iter().scan(0.0, |sum, i| {
             *sum += f64::from(data.weight(*i));
             Some(*sum)
         });
         let weights = weights.collect();
-        Self { data, latents, behind, copies, trained, weights, held_out }
+        Ok(Self { data, latents, behind, copies, trained, weights, held_out })
     }
 
     /// A picture by weight and one of its copies, plain ones twice as often, coloured ones half as often.
@@ -161,6 +164,38 @@ impl Examples {
 
     fn latents(&self, rows: &[i64], device: Device) -> Tensor {
         self.latents.index_select(0, &Tensor::from_slice(rows)).to_device(device)
+    }
+}
+
+/// The encoded pictures on disk: encoding them takes minutes, and a resumed run needs the same ones.
+struct Cache {
+    path: PathBuf,
+    /// Over everything that the latents depend on.
+    key: String,
+}
+
+impl Cache {
+    fn of(args: &Args) -> Result<Self> {
+        let mut hash = Sha256::new();
+        for file in [&args.data, &args.autoencoder] {
+            hash.update(std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?);
+        }
+        hash.update(format!("copies {} seed {}", args.copies, args.options.seed));
+        let key = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        Ok(Self { path: args.options.out.join("latents.safetensors"), key })
+    }
+
+    /// The kept latents if their key is the same, else those of `make`, which are kept.
+    fn get_or(&self, make: impl FnOnce() -> Tensor) -> Result<Tensor> {
+        if self.path.exists() {
+            // A file that cannot be read, or is of other pictures, is made anew.
+            if let Some(found) = read_safetensors(&self.path).ok().and_then(|mut kept| kept.remove(&self.key)) {
+                return Ok(found);
+            }
+        }
+        let made = make();
+        write_safetensors(&self.path, &BTreeMap::from([(self.key.clone(), made.shallow_clone())]))?;
+        Ok(made)
     }
 }
 
@@ -265,5 +300,23 @@ impl Task for Flow {
         let path = folder.join(format!("sheets/{step:06}.png"));
         sheet::write(&path, &self.coder.decode(&latents), 8, 2)?;
         Ok(format!("held-out error {held_out:.4}, sheet {}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latents_are_made_again_only_when_something_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = |key: &str| Cache { path: folder.path().join("latents.safetensors"), key: key.into() };
+        let value = |v: f64| Tensor::full([2, 3], v, (Kind::Float, Device::Cpu));
+        let get = |key: &str, v: f64| cache(key).get_or(|| value(v)).unwrap().double_value(&[1, 2]);
+        assert_eq!(get("a", 1.0), 1.0);
+        assert_eq!(get("a", 2.0), 1.0, "kept");
+        assert_eq!(get("b", 3.0), 3.0, "another key is another file");
+        std::fs::write(&cache("b").path, b"garbage").unwrap();
+        assert_eq!(get("b", 4.0), 4.0, "a broken file is no error");
     }
 }

@@ -7,6 +7,7 @@ use crate::net::params::{Params, read_safetensors};
 use crate::net::torch::Torch;
 use crate::picture::{Placement, place};
 use anyhow::Result;
+use rayon::prelude::*;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -41,7 +42,8 @@ impl Coder {
     pub fn encode(&self, data: &Stickers, placed: &[(usize, Placement)]) -> Tensor {
         let device = self.params.device();
         let part = |chunk: &[(usize, Placement)]| {
-            let values: Vec<f32> = chunk.iter().flat_map(|(i, p)| place(data.rgba(*i), p)).collect();
+            let values: Vec<Vec<f32>> = chunk.par_iter().map(|(i, p)| place(data.rgba(*i), p)).collect();
+            let values = values.concat();
             let pictures = tensor(&values, &[chunk.len() as i64, 3, 64, 64], device);
             let raw = no_grad(|| self.net.encode(&Torch(&self.params), &pictures));
             ((raw - &self.mean) / &self.deviation).to_device(Device::Cpu)
