@@ -45,10 +45,19 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told_once(&error));
             failure(&error)
         }
     }
+}
+
+/// The error and its causes, without those that a message before them already says.
+fn told_once(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told {
+        told if told.is_empty() => cause,
+        told if told.contains(&cause) => told,
+        told => format!("{told}: {cause}"),
+    })
 }
 
 fn failure(error: &anyhow::Error) -> ExitCode {
@@ -59,4 +68,19 @@ fn failure(error: &anyhow::Error) -> ExitCode {
 fn log_to_stderr(verbose: u8) {
     let level = ["warn", "info,tract=warn", "debug,tract=info"][usize::from(verbose.min(2))];
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).format_timestamp(None).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = || std::io::Error::other("the disk is full");
+        let quoting =
+            anyhow::Error::new(Error::new(ErrorKind::Io, "cannot write: the disk is full").caused_by(cause()));
+        assert_eq!(told_once(&quoting), "cannot write: the disk is full");
+        let adding = anyhow::Error::new(cause()).context("cannot write");
+        assert_eq!(told_once(&adding), "cannot write: the disk is full");
+    }
 }
