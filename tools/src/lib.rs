@@ -2,6 +2,7 @@
 //! one subcommand a stage.
 
 pub mod dataset;
+pub mod evaluate;
 pub mod export;
 pub mod net;
 pub mod picture;

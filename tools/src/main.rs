@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 #[cfg(feature = "train")]
 use undiffuse_tools::train;
-use undiffuse_tools::{dataset, export};
+use undiffuse_tools::{dataset, evaluate, export};
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -20,6 +20,8 @@ enum Command {
     #[cfg(feature = "train")]
     #[command(subcommand)]
     Train(train::Train),
+    /// Measure a model: concept retrieval on its pictures, and a contact sheet.
+    Evaluate(evaluate::Args),
     /// Write trained weights as a model directory in the diffusers ONNX layout.
     Export(export::Args),
 }
@@ -30,6 +32,7 @@ fn main() -> anyhow::Result<()> {
         Command::Dataset(args) => dataset::run(&args),
         #[cfg(feature = "train")]
         Command::Train(train) => train.run(),
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Export(args) => export::run(&args),
     }
 }

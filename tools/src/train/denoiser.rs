@@ -10,6 +10,7 @@ use super::text::TextEncoder;
 use crate::dataset::background::PALETTE;
 use crate::dataset::caption::caption_on;
 use crate::dataset::pack::Stickers;
+use crate::evaluate::prompts::PROMPTS;
 use crate::net::denoiser::Denoiser;
 use crate::net::params::{Params, read_safetensors, read_start, write_safetensors};
 use crate::net::torch::Torch;
@@ -44,42 +45,6 @@ pub struct Args {
 
 /// Share of batches' prompts that are dropped.
 const DROP: f64 = 0.1;
-
-/// The 32 plain prompts that every contact sheet shows.
-pub const PROMPTS: [&str; 32] = [
-    "red apple",
-    "cat face",
-    "rocket",
-    "pizza",
-    "blue heart",
-    "dog face",
-    "house",
-    "car",
-    "sun",
-    "tree",
-    "fish",
-    "airplane",
-    "book",
-    "guitar",
-    "umbrella",
-    "star",
-    "flower",
-    "bird",
-    "cake",
-    "clock",
-    "key",
-    "hat",
-    "shoe",
-    "bus",
-    "moon",
-    "banana",
-    "crab",
-    "robot",
-    "ghost",
-    "snowman",
-    "cactus",
-    "trophy",
-];
 
 /// Runs `train denoiser`.
 pub fn train(args: Args) -> Result<()> {
