@@ -2,7 +2,7 @@
 
 use crate::net::autoencoder::Autoencoder;
 use crate::net::bert::Bert;
-use crate::net::denoiser::Denoiser;
+use crate::net::denoiser::{Denoiser, SHIFT};
 use crate::net::onnx::proto::{FLOAT, INT64};
 use crate::net::onnx::{Dim, Recorder, Weights};
 use crate::words::LENGTH;
@@ -35,9 +35,6 @@ pub struct Args {
     #[arg(long, default_value_t = 2.5)]
     guidance: f32,
 }
-
-/// The sampler grid's time shift that the denoiser was trained for.
-const SHIFT: f64 = 1.82;
 
 /// Runs `export`.
 pub fn run(args: &Args) -> Result<()> {

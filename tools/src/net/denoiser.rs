@@ -30,6 +30,10 @@ impl Default for Denoiser {
     }
 }
 
+/// Time shift of the sampler's grid, which contact sheets use and export writes down (`FlowMatchEulerDiscreteScheduler`'s
+/// `shift`).
+pub const SHIFT: f64 = 1.82;
+
 const GROUPS: i64 = 8;
 const TIME: i64 = 128;
 /// Channels of the spatial map at half size, before its 1x1 convolution.

@@ -11,7 +11,7 @@ use crate::dataset::background::PALETTE;
 use crate::dataset::caption::caption_on;
 use crate::dataset::pack::Stickers;
 use crate::evaluate::prompts::PROMPTS;
-use crate::net::denoiser::Denoiser;
+use crate::net::denoiser::{Denoiser, SHIFT};
 use crate::net::params::{Params, read_safetensors, read_start, write_safetensors};
 use crate::net::torch::Torch;
 use crate::picture::Placement;
@@ -234,9 +234,6 @@ impl Flow {
         Ok(x)
     }
 }
-
-/// Time shift of the sampler's grid (`FlowMatchEulerDiscreteScheduler`'s `shift`).
-pub const SHIFT: f64 = 1.82;
 
 impl Task for Flow {
     fn figures(&self) -> &'static [&'static str] {
