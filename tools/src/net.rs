@@ -80,6 +80,8 @@ pub trait Layers {
     fn add(&self, a: &Self::T, b: &Self::T) -> Self::T;
     fn mul(&self, a: &Self::T, b: &Self::T) -> Self::T;
     fn add_scalar(&self, x: &Self::T, value: f64) -> Self::T;
+    /// `(x - mean) / deviation`, a pair of numbers a channel of `(B, C, H, W)`. They are constants, not parameters.
+    fn normalise(&self, x: &Self::T, mean: &[f32], deviation: &[f32]) -> Self::T;
     fn concat(&self, parts: &[&Self::T], axis: i64) -> Self::T;
     /// Equal parts of axis 1.
     fn halves(&self, x: &Self::T) -> (Self::T, Self::T);

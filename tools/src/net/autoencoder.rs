@@ -22,6 +22,30 @@ impl Default for Autoencoder {
     }
 }
 
+/// The file in a run's folder that holds its [`LatentScale`].
+pub const SCALE_FILE: &str = "latents.json";
+
+/// Mean and deviation of each channel of the raw latents, over the training pictures: what a denoiser's latents are normalised by.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatentScale {
+    pub mean: Vec<f32>,
+    pub deviation: Vec<f32>,
+}
+
+impl LatentScale {
+    /// Leaves latents as they are.
+    pub fn identity(channels: i64) -> Self {
+        let channels = channels as usize;
+        Self { mean: vec![0.0; channels], deviation: vec![1.0; channels] }
+    }
+
+    /// Whether it is sound, for latents of this many channels.
+    pub fn fits(&self, channels: i64) -> bool {
+        let long = self.mean.len() == channels as usize && self.deviation.len() == channels as usize;
+        long && self.mean.iter().all(|m| m.is_finite()) && self.deviation.iter().all(|d| d.is_finite() && *d > 0.0)
+    }
+}
+
 const GROUPS: i64 = 8;
 
 impl Autoencoder {
@@ -35,6 +59,11 @@ impl Autoencoder {
         let x = block(l, "encoder.quarter1", &x, c2);
         let x = l.silu(&l.group_norm("encoder.norm", &x, GROUPS, c2, true));
         l.conv("encoder.out", &x, Conv::one(c2, self.latent))
+    }
+
+    /// Pictures to normalised latents.
+    pub fn latents<L: Layers>(&self, l: &L, picture: &L::T, scale: &LatentScale) -> L::T {
+        l.normalise(&self.encode(l, picture), &scale.mean, &scale.deviation)
     }
 
     /// Normalised latents to pictures.

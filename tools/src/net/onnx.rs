@@ -336,6 +336,12 @@ impl Layers for Recorder<'_> {
         self.binary("Add", x, &self.floats(&[value as f32], &[]), x.shape.clone())
     }
 
+    fn normalise(&self, x: &Value, mean: &[f32], deviation: &[f32]) -> Value {
+        let wide = |values: &[f32]| self.floats(values, &[1, values.len() as i64, 1, 1]);
+        let centred = self.binary("Sub", x, &wide(mean), x.shape.clone());
+        self.binary("Div", &centred, &wide(deviation), x.shape.clone())
+    }
+
     fn concat(&self, parts: &[&Value], axis: i64) -> Value {
         let mut shape = parts[0].shape.clone();
         shape[axis as usize] = parts.iter().map(|p| p.shape[axis as usize]).sum();

@@ -77,6 +77,11 @@ impl Layers for Torch<'_> {
         x + value
     }
 
+    fn normalise(&self, x: &Tensor, mean: &[f32], deviation: &[f32]) -> Tensor {
+        let wide = |values: &[f32]| Tensor::from_slice(values).reshape([1, -1, 1, 1]).to_device(x.device());
+        (x - wide(mean)) / wide(deviation)
+    }
+
     fn concat(&self, parts: &[&Tensor], axis: i64) -> Tensor {
         Tensor::cat(parts, axis)
     }

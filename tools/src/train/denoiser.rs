@@ -11,6 +11,7 @@ use crate::dataset::background::PALETTE;
 use crate::dataset::caption::caption_on;
 use crate::dataset::pack::Stickers;
 use crate::evaluate::prompts::PROMPTS;
+use crate::net::autoencoder::SCALE_FILE;
 use crate::net::denoiser::{Denoiser, SHIFT};
 use crate::net::params::{Params, read_safetensors, read_start, write_safetensors};
 use crate::net::torch::Torch;
@@ -56,6 +57,7 @@ pub fn train(args: Args) -> Result<()> {
     let net = Denoiser::default();
     std::fs::create_dir_all(&args.options.out)?;
     std::fs::write(args.options.out.join("config.json"), serde_json::to_string_pretty(&net)?)?;
+    std::fs::write(args.options.out.join(SCALE_FILE), serde_json::to_string_pretty(&coder.scale)?)?;
     let params = Params::fresh(args.options.seed, device);
     let _ = no_grad(|| {
         let sample = Tensor::zeros([1, net.latent, net.size, net.size], (Kind::Float, device));

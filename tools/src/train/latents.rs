@@ -2,11 +2,11 @@
 
 use super::run::{Draws, no_grad, tensor};
 use crate::dataset::pack::Stickers;
-use crate::net::autoencoder::Autoencoder;
+use crate::net::autoencoder::{Autoencoder, LatentScale};
 use crate::net::params::{Params, read_safetensors};
 use crate::net::torch::Torch;
 use crate::picture::{Placement, place};
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use rayon::prelude::*;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -15,8 +15,7 @@ use tch::{Device, Kind, Tensor};
 pub struct Coder {
     pub net: Autoencoder,
     pub params: Params,
-    mean: Tensor,
-    deviation: Tensor,
+    pub scale: LatentScale,
 }
 
 impl Coder {
@@ -24,17 +23,15 @@ impl Coder {
     pub fn open(weights: &Path, data: &Stickers, device: Device) -> Result<Self> {
         let net = Autoencoder::default();
         let params = Params::frozen(read_safetensors(weights)?, device);
-        let blank = Tensor::zeros([1, net.latent, 1, 1], (Kind::Float, device));
-        let mut coder = Self { net, params, mean: blank.copy(), deviation: blank + 1.0 };
+        let scale = LatentScale::identity(net.latent);
+        let mut coder = Self { net, params, scale };
         let mut draws = Draws::new(0);
         let placed: Vec<(usize, Placement)> =
             (0..2048).map(|_| (draws.below(data.len()), Placement::plain())).collect();
         let latents = coder.encode(data, &placed);
         let _ = coder.decode(&latents.narrow(0, 0, 1));
         coder.params.close(&weights.display().to_string())?;
-        let axes = [0i64, 2, 3];
-        coder.mean = latents.mean_dim(axes.as_slice(), true, Kind::Float);
-        coder.deviation = latents.std_dim(axes.as_slice(), true, true);
+        coder.scale = measured(&latents)?;
         Ok(coder)
     }
 
@@ -45,8 +42,7 @@ impl Coder {
             let values: Vec<Vec<f32>> = chunk.par_iter().map(|(i, p)| place(data.rgba(*i), p)).collect();
             let values = values.concat();
             let pictures = tensor(&values, &[chunk.len() as i64, 3, 64, 64], device);
-            let raw = no_grad(|| self.net.encode(&Torch(&self.params), &pictures));
-            ((raw - &self.mean) / &self.deviation).to_device(Device::Cpu)
+            no_grad(|| self.net.latents(&Torch(&self.params), &pictures, &self.scale)).to_device(Device::Cpu)
         };
         Tensor::cat(&placed.chunks(256).map(part).collect::<Vec<_>>(), 0)
     }
@@ -54,5 +50,31 @@ impl Coder {
     /// Pictures `(N, 3, 64, 64)` in [-1, 1].
     pub fn decode(&self, latents: &Tensor) -> Tensor {
         no_grad(|| self.net.decode(&Torch(&self.params), &latents.to_device(self.params.device())).clamp(-1.0, 1.0))
+    }
+}
+
+/// Mean and deviation of each channel of `(N, C, H, W)`.
+fn measured(latents: &Tensor) -> Result<LatentScale> {
+    let axes = [0i64, 2, 3];
+    let mean = Vec::try_from(latents.mean_dim(axes.as_slice(), false, Kind::Float))?;
+    let deviation = Vec::try_from(latents.std_dim(axes.as_slice(), true, false))?;
+    let scale = LatentScale { mean, deviation };
+    ensure!(scale.fits(latents.size()[1]), "the latents of the autoencoder do not vary: {scale:?}");
+    Ok(scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latents_are_measured_by_channel() {
+        let x = Tensor::from_slice(&[1.0f32, 3.0, 1.0, 3.0, -8.0, -8.0, -4.0, -4.0]).reshape([1, 2, 2, 2]);
+        let scale = measured(&x).unwrap();
+        assert_eq!(scale.mean, [2.0, -6.0]);
+        let deviation = (4.0f32 / 3.0).sqrt();
+        assert!((scale.deviation[0] - deviation).abs() < 1e-6 && (scale.deviation[1] - 2.0 * deviation).abs() < 1e-6);
+        let error = measured(&Tensor::zeros([1, 2, 2, 2], (Kind::Float, Device::Cpu))).unwrap_err().to_string();
+        assert!(error.contains("do not vary"), "{error}");
     }
 }

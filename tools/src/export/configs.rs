@@ -1,0 +1,43 @@
+//! The JSON files of a model directory.
+
+use crate::net::denoiser::{Denoiser, SHIFT};
+use crate::words::LENGTH;
+use serde_json::{Value, json};
+
+/// The JSON files of the directory, as diffusers names them, and our own `undiffuse.json`.
+pub fn configs(net: &Denoiser, steps: u32, guidance: f32) -> Vec<(&'static str, Value)> {
+    let onnx = || json!(["diffusers", "OnnxRuntimeModel"]);
+    let index = json!({
+        "_class_name": "OnnxStableDiffusionPipeline", "_diffusers_version": "0.42.1",
+        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+        "text_encoder": onnx(), "tokenizer": ["transformers", "PreTrainedTokenizerFast"],
+        "unet": onnx(), "vae_encoder": onnx(), "vae_decoder": onnx(), "safety_checker": [null, null], "feature_extractor": [null, null],
+    });
+    let unet = json!({
+        "_class_name": "UNet2DConditionModel", "in_channels": net.latent, "out_channels": net.latent,
+        "sample_size": net.size, "cross_attention_dim": net.text, "time_cond_proj_dim": null,
+    });
+    let autoencoder = json!({
+        "_class_name": "AutoencoderTiny", "latent_channels": net.latent, "in_channels": 3, "out_channels": 3,
+        "scaling_factor": 1.0, "block_out_channels": [64, 64, 128],
+    });
+    let tokenizer = json!({
+        "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": LENGTH, "do_lower_case": true,
+        "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]",
+    });
+    let scheduler = json!({
+        "_class_name": "FlowMatchEulerDiscreteScheduler", "_diffusers_version": "0.42.1",
+        "num_train_timesteps": 1000, "shift": SHIFT, "use_dynamic_shifting": false,
+    });
+    let side = 16 * net.size;
+    let own = json!({"steps": steps, "guidance": guidance, "display_size": [side, side]});
+    vec![
+        ("model_index.json", index),
+        ("unet/config.json", unet),
+        ("vae_encoder/config.json", autoencoder.clone()),
+        ("vae_decoder/config.json", autoencoder),
+        ("tokenizer/tokenizer_config.json", tokenizer),
+        ("scheduler/scheduler_config.json", scheduler),
+        ("undiffuse.json", own),
+    ]
+}
