@@ -4,12 +4,9 @@ mod configs;
 mod graphs;
 
 use crate::net::autoencoder::{Autoencoder, LatentScale, SCALE_FILE};
-use crate::net::bert::Bert;
 use crate::net::denoiser::Denoiser;
-use crate::net::onnx::Weights;
+use crate::trained::{self, AUTOENCODER, DENOISER, TEXT, read_json};
 use anyhow::{Context, Result, ensure};
-use safetensors::{Dtype, SafeTensors};
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,10 +17,10 @@ pub struct Args {
     /// Folder of `train denoiser`.
     #[arg(long)]
     denoiser: PathBuf,
-    /// Folder of `train autoencoder`.
+    /// Folder of `train autoencoder`, or an exported model directory.
     #[arg(long)]
     autoencoder: PathBuf,
-    /// Folder of `train text`.
+    /// Folder of `train text`, or an exported model directory.
     #[arg(long)]
     text: PathBuf,
     /// The model directory to write.
@@ -40,21 +37,27 @@ pub struct Args {
 /// Runs `export`.
 pub fn run(args: &Args) -> Result<()> {
     let denoiser: Denoiser = read_json(&args.denoiser.join("config.json"))?;
-    let bert: Bert = read_json(&args.text.join("config.json"))?;
+    let bert = trained::text_encoder(&args.text)?;
     let autoencoder = Autoencoder::default();
     for stage in ["text_encoder", "unet", "vae_encoder", "vae_decoder", "tokenizer", "scheduler"] {
         let folder = args.out.join(stage);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    graphs::write_text_encoder(&bert, &read_weights(&args.text)?, &args.out.join("text_encoder/model.onnx"))?;
-    graphs::write_denoiser(&denoiser, &read_weights(&args.denoiser)?, &args.out.join("unet/model.onnx"))?;
-    let coder = read_weights(&args.autoencoder)?;
+    graphs::write_text_encoder(
+        &bert,
+        &trained::weights(&args.text, &TEXT)?,
+        &args.out.join("text_encoder/model.onnx"),
+    )?;
+    graphs::write_denoiser(
+        &denoiser,
+        &trained::weights(&args.denoiser, &DENOISER)?,
+        &args.out.join("unet/model.onnx"),
+    )?;
+    let coder = trained::weights(&args.autoencoder, &AUTOENCODER)?;
     let (side, scale) = (denoiser.size, read_scale(&args.denoiser, denoiser.latent)?);
     graphs::write_encoder(&autoencoder, &coder, &scale, side, &args.out.join("vae_encoder/model.onnx"))?;
     graphs::write_decoder(&autoencoder, &coder, side, &args.out.join("vae_decoder/model.onnx"))?;
-    let tokenizer = args.text.join("tokenizer.json");
-    fs::copy(&tokenizer, args.out.join("tokenizer/tokenizer.json"))
-        .with_context(|| format!("cannot copy {}", tokenizer.display()))?;
+    write_tokenizer(&trained::tokenizer(&args.text), &args.out.join("tokenizer/tokenizer.json"))?;
     let configs = configs::configs(&denoiser, args.steps, args.guidance);
     configs.into_iter().try_for_each(|(file, value)| write_json(&args.out.join(file), &value))?;
     println!("wrote {}", args.out.display());
@@ -71,26 +74,12 @@ fn read_scale(folder: &Path, channels: i64) -> Result<LatentScale> {
     Ok(scale)
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{}: malformed", path.display()))
+fn write_tokenizer(from: &Path, to: &Path) -> Result<()> {
+    let tokenizer = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+    fs::write(to, tokenizer).with_context(|| format!("cannot write {}", to.display()))
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {
     fs::write(path, serde_json::to_string_pretty(value)? + "\n")
         .with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// The averaged weights of a training run's folder.
-fn read_weights(folder: &Path) -> Result<Weights> {
-    let path = folder.join("weights.safetensors");
-    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let file = SafeTensors::deserialize(&bytes).with_context(|| format!("{}: malformed", path.display()))?;
-    let mut weights = Weights::new();
-    for (name, view) in file.tensors() {
-        ensure!(view.dtype() == Dtype::F32, "{}: {name} is {:?}, not f32", path.display(), view.dtype());
-        let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        weights.insert(name, (view.shape().iter().map(|d| *d as i64).collect(), values));
-    }
-    Ok(weights)
 }

@@ -9,5 +9,6 @@ pub mod picture;
 pub mod plot;
 #[cfg(feature = "train")]
 pub mod train;
+pub mod trained;
 pub mod wordnet;
 pub mod words;

@@ -8,6 +8,8 @@ pub mod latents;
 mod log;
 pub mod run;
 pub mod sheet;
+#[cfg(test)]
+mod tests;
 pub mod text;
 
 use anyhow::Result;

@@ -12,7 +12,7 @@ pub const LENGTH: usize = 32;
 pub const LEADING: usize = 2;
 
 /// Pieces that stand at fixed ids 0 to 4.
-const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+pub(crate) const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
 /// A tokenizer with its fixed length.
 pub struct Words {
@@ -75,7 +75,7 @@ pub fn prune<'a>(teacher: &Path, texts: impl Iterator<Item = &'a str>) -> Result
 }
 
 /// A `tokenizer.json` over a vocabulary: BERT's normaliser and splitter, WordPiece, our template, fixed length.
-fn describe(vocabulary: &BTreeMap<String, usize>) -> String {
+pub(crate) fn describe(vocabulary: &BTreeMap<String, usize>) -> String {
     let special = |name: &str| serde_json::json!({"id": name, "ids": [vocabulary[name]], "tokens": [name]});
     let token = |name: &str| serde_json::json!({"SpecialToken": {"id": name, "type_id": 0}});
     let added: Vec<_> = SPECIAL

@@ -166,6 +166,7 @@ mod tests {
         let inputs = [("input_ids", Array::new(&[1, LENGTH], ids.clone()).unwrap())];
         let apart = distance(&path, &inputs, "last_hidden_state", &run());
         assert!(apart < 1e-4, "{apart}");
+        assert_eq!(read_back(&path).unwrap(), weights(&params));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The parameters of a network by name, with their moments and running averages: everything that a checkpoint holds.
 
 use super::Init;
+use crate::trained;
 use anyhow::{Context, Result, bail};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -131,12 +132,9 @@ pub fn read_safetensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
     Ok(named.into_iter().collect())
 }
 
-/// Weights to begin a run with: a run's `weights.safetensors`, or the stage `stage` of an exported model directory.
-pub fn read_start(path: &Path, stage: &str) -> Result<BTreeMap<String, Tensor>> {
-    if !path.is_dir() {
-        return read_safetensors(path);
-    }
-    let weights = super::onnx::read_weights(&path.join(stage).join("model.onnx"))?;
+/// The weights of a trained network (see [`trained::weights`]).
+pub fn read_trained(path: &Path, stages: &[&str]) -> Result<BTreeMap<String, Tensor>> {
+    let weights = trained::weights(path, stages)?;
     Ok(weights.into_iter().map(|(name, (shape, values))| (name, Tensor::from_slice(&values).reshape(shape))).collect())
 }
 

@@ -4,10 +4,11 @@ use super::run::{Draws, Options, State, Task, no_grad, tensor, train as train_lo
 use super::sheet;
 use crate::dataset::pack::Stickers;
 use crate::net::autoencoder::Autoencoder;
-use crate::net::params::Params;
+use crate::net::params::{Params, read_trained};
 use crate::net::torch::Torch;
 use crate::picture::{Placement, place};
-use anyhow::{Context, Result};
+use crate::trained::AUTOENCODER;
+use anyhow::{Context, Result, ensure};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
@@ -20,7 +21,7 @@ pub struct Args {
     /// Train the decoder alone, on the latents of the encoder as it is.
     #[arg(long)]
     decoder_only: bool,
-    /// Weights to begin with (`weights.safetensors` of an earlier run).
+    /// Weights to begin with: `weights.safetensors` of an earlier run, or an exported model directory.
     #[arg(long)]
     from: Option<PathBuf>,
     #[command(flatten)]
@@ -44,11 +45,15 @@ pub fn train(args: Args) -> Result<()> {
     println!("autoencoder: {} parameters, {} pictures", params.count(), data.len());
     let mut state = State::new(params);
     if let Some(from) = &args.from {
-        let weights = crate::net::params::read_safetensors(from)?;
-        state.start_from(&weights).with_context(|| format!("{}", from.display()))?;
+        state.start_from(&read_trained(from, &AUTOENCODER)?).with_context(|| format!("{}", from.display()))?;
     }
     let trained: Vec<usize> = (0..data.len()).filter(|i| !data.held_out(*i)).collect();
     let held_out: Vec<usize> = (0..data.len()).filter(|i| data.held_out(*i)).take(256).collect();
+    ensure!(
+        !trained.is_empty() && !held_out.is_empty(),
+        "{}: has no pictures both to train on and held out",
+        args.data.display()
+    );
     let batch = args.options.batch;
     let mut task = Reconstruct { net, data, trained, held_out, batch, decoder_only: args.decoder_only, device };
     train_loop(&args.options, &mut state, &mut task)
@@ -94,7 +99,8 @@ impl Task for Reconstruct {
         let x = self.pictures(&self.held_out, &mut Placement::plain);
         let l = Torch(averaged);
         let y = no_grad(|| self.net.decode(&l, &normalise(&self.net.encode(&l, &x))).clamp(-1.0, 1.0));
-        let both = Tensor::stack(&[x.narrow(0, 0, 48), y.narrow(0, 0, 48)], 1).flatten(0, 1);
+        let shown = x.size()[0].min(48);
+        let both = Tensor::stack(&[x.narrow(0, 0, shown), y.narrow(0, 0, shown)], 1).flatten(0, 1);
         sheet::write(&folder.join(format!("sheets/{step:06}.png")), &both, 16, 1)?;
         Ok(format!("PSNR of {} held-out pictures {:.2} dB", self.held_out.len(), psnr(&y, &x)))
     }

@@ -13,9 +13,10 @@ use crate::dataset::pack::Stickers;
 use crate::evaluate::prompts::PROMPTS;
 use crate::net::autoencoder::SCALE_FILE;
 use crate::net::denoiser::{Denoiser, SHIFT};
-use crate::net::params::{Params, read_safetensors, read_start, write_safetensors};
+use crate::net::params::{Params, read_safetensors, read_trained, write_safetensors};
 use crate::net::torch::Torch;
 use crate::picture::Placement;
+use crate::trained::{self, AUTOENCODER, DENOISER};
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -28,10 +29,10 @@ pub struct Args {
     /// The packed data that `dataset` made.
     #[arg(long)]
     data: PathBuf,
-    /// `weights.safetensors` of `train autoencoder`.
+    /// `weights.safetensors` of `train autoencoder`, or an exported model directory.
     #[arg(long)]
     autoencoder: PathBuf,
-    /// Folder of `train text`.
+    /// Folder of `train text`, or an exported model directory.
     #[arg(long)]
     text: PathBuf,
     /// Weights to begin with: `weights.safetensors` of an earlier run, or an exported model directory.
@@ -70,7 +71,7 @@ pub fn train(args: Args) -> Result<()> {
     println!("denoiser: {} parameters, {} pictures x {}", params.count(), examples.trained.len(), args.copies);
     let mut state = State::new(params);
     if let Some(from) = &args.from {
-        state.start_from(&read_start(from, "unet")?).with_context(|| format!("{}", from.display()))?;
+        state.start_from(&read_trained(from, &DENOISER)?).with_context(|| format!("{}", from.display()))?;
     }
     let mut task = Flow { net, examples, coder, text, batch: args.options.batch, device };
     train_loop(&args.options, &mut state, &mut task)
@@ -144,8 +145,8 @@ struct Cache {
 impl Cache {
     fn of(args: &Args) -> Result<Self> {
         let mut hash = Sha256::new();
-        for file in [&args.data, &args.autoencoder] {
-            hash.update(std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?);
+        for file in std::iter::once(args.data.clone()).chain(trained::files(&args.autoencoder, &AUTOENCODER)) {
+            hash.update(std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
         }
         hash.update(format!("copies {} seed {}", args.copies, args.options.seed));
         let key = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();

@@ -3,9 +3,10 @@
 use super::run::{Draws, no_grad, tensor};
 use crate::dataset::pack::Stickers;
 use crate::net::autoencoder::{Autoencoder, LatentScale};
-use crate::net::params::{Params, read_safetensors};
+use crate::net::params::{Params, read_trained};
 use crate::net::torch::Torch;
 use crate::picture::{Placement, place};
+use crate::trained::AUTOENCODER;
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
 use std::path::Path;
@@ -19,15 +20,15 @@ pub struct Coder {
 }
 
 impl Coder {
-    /// Opens `weights.safetensors` of a `train autoencoder` run; the statistics are those of 2,048 training pictures.
+    /// Opens `weights.safetensors` of a `train autoencoder` run, or an exported model; the statistics are those of up to 2,048 pictures.
     pub fn open(weights: &Path, data: &Stickers, device: Device) -> Result<Self> {
         let net = Autoencoder::default();
-        let params = Params::frozen(read_safetensors(weights)?, device);
+        let params = Params::frozen(read_trained(weights, &AUTOENCODER)?, device);
         let scale = LatentScale::identity(net.latent);
         let mut coder = Self { net, params, scale };
         let mut draws = Draws::new(0);
         let placed: Vec<(usize, Placement)> =
-            (0..2048).map(|_| (draws.below(data.len()), Placement::plain())).collect();
+            (0..data.len().min(2048)).map(|_| (draws.below(data.len()), Placement::plain())).collect();
         let latents = coder.encode(data, &placed);
         let _ = coder.decode(&latents.narrow(0, 0, 1));
         coder.params.close(&weights.display().to_string())?;

@@ -7,8 +7,9 @@ use crate::dataset::caption::{caption_on, captions};
 use crate::dataset::pack::{Concept, Stickers};
 use crate::dataset::style::phrases;
 use crate::net::bert::Bert;
-use crate::net::params::{Params, mix, read_safetensors};
+use crate::net::params::{Params, mix, read_safetensors, read_trained};
 use crate::net::torch::Torch;
+use crate::trained::{self, TEXT};
 use crate::wordnet;
 use crate::words::{LEADING, LENGTH, Words, prune};
 use anyhow::{Context, Result, ensure};
@@ -28,6 +29,10 @@ pub struct Args {
     /// WordNet's `data.noun`.
     #[arg(long)]
     wordnet: PathBuf,
+    /// Weights to begin with, and the tokenizer that they were trained with: `weights.safetensors` of an earlier run, or an
+    /// exported model directory.
+    #[arg(long)]
+    from: Option<PathBuf>,
     #[command(flatten)]
     options: Options,
 }
@@ -48,8 +53,12 @@ pub fn train(args: Args) -> Result<()> {
     params.close("the text encoder")?;
     println!("text encoder: {} parameters, {} pieces, {} nouns", params.count(), net.vocabulary, nouns.len());
     let (held_out, nouns) = nouns.into_iter().partition(|n| mix(0, n).is_multiple_of(50));
+    let mut state = State::new(params);
+    if let Some(from) = &args.from {
+        state.start_from(&read_trained(from, &TEXT)?).with_context(|| format!("{}", from.display()))?;
+    }
     let mut task = Distil { net, words, teacher, data, nouns, held_out, batch: args.options.batch, device };
-    train_loop(&args.options, &mut State::new(params), &mut task)
+    train_loop(&args.options, &mut state, &mut task)
 }
 
 /// Words and definitions: texts that no caption has.
@@ -62,7 +71,9 @@ fn nouns(path: &Path) -> Result<Vec<String>> {
 /// The run's tokenizer: made once, then kept, so that ids never change within a run.
 fn words(args: &Args, data: &Stickers, nouns: &[String]) -> Result<Words> {
     let path = args.options.out.join("tokenizer.json");
-    if !path.exists() {
+    if let Some(from) = &args.from {
+        adopt(&trained::tokenizer(from), &path)?;
+    } else if !path.exists() {
         let captions: Vec<String> =
             data.concepts().iter().flat_map(|c| data.styles().iter().flat_map(|s| captions(c, s))).collect();
         // Of WordNet, the pieces that several entries use: rare ones are spelled from smaller pieces.
@@ -71,6 +82,17 @@ fn words(args: &Args, data: &Stickers, nouns: &[String]) -> Result<Words> {
         std::fs::write(&path, prune(&args.teacher.join("tokenizer.json"), texts)?)?;
     }
     Words::open(&path)
+}
+
+/// Keeps the tokenizer of other weights for this run.
+fn adopt(from: &Path, to: &Path) -> Result<()> {
+    let tokenizer = std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+    if to.exists() {
+        let same = std::fs::read(to)? == tokenizer;
+        ensure!(same, "{} is not {}: give --out a new folder", to.display(), from.display());
+        return Ok(());
+    }
+    std::fs::write(to, tokenizer).with_context(|| format!("cannot write {}", to.display()))
 }
 
 fn common_words(texts: &[String], at_least: usize) -> Vec<String> {
@@ -307,15 +329,13 @@ pub struct TextEncoder {
 }
 
 impl TextEncoder {
-    /// Opens the folder of a `train text` run.
+    /// Opens the folder of a `train text` run, or an exported model.
     pub fn open(folder: &Path, device: Device) -> Result<Self> {
-        let path = folder.join("config.json");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let net = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
-        let params = Params::frozen(read_safetensors(&folder.join("weights.safetensors"))?, device);
-        let opened = Self { net, params, words: Words::open(&folder.join("tokenizer.json"))? };
+        let net = trained::text_encoder(folder)?;
+        let params = Params::frozen(read_trained(folder, &TEXT)?, device);
+        let opened = Self { net, params, words: Words::open(&trained::tokenizer(folder))? };
         let _ = opened.states(&[""])?;
-        opened.params.close(&folder.join("weights.safetensors").display().to_string())?;
+        opened.params.close(&folder.display().to_string())?;
         Ok(opened)
     }
 

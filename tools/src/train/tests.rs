@@ -1,0 +1,141 @@
+//! Train, export, and go on from what was exported, through the commands as they are typed.
+
+use super::Train;
+use crate::dataset::pack::{self, Concept, PICTURE_BYTES, Sticker};
+use crate::export;
+use crate::net::bert::Bert;
+use crate::net::onnx::Weights;
+use crate::net::params::{Params, generator_lock, write_safetensors};
+use crate::net::torch::Torch;
+use crate::train::run::no_grad;
+use crate::trained::{self, AUTOENCODER, DENOISER, TEXT};
+use crate::words::{SPECIAL, describe};
+use clap::Parser;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+#[derive(Parser)]
+enum Command {
+    #[command(subcommand)]
+    Train(Train),
+    Export(export::Args),
+}
+
+struct Desk(tempfile::TempDir);
+
+impl Desk {
+    /// Runs a command line whose words beginning with `@` are files of the desk.
+    fn run(&self, line: &str) -> anyhow::Result<()> {
+        let word = |w: &str| w.strip_prefix('@').map_or(w.to_owned(), |file| self.path(file));
+        let words = line.split_whitespace().map(word);
+        match Command::try_parse_from(std::iter::once("tools".into()).chain(words)).unwrap_or_else(|e| panic!("{e}")) {
+            Command::Train(train) => train.run(),
+            Command::Export(args) => export::run(&args),
+        }
+    }
+
+    fn path(&self, file: &str) -> String {
+        self.0.path().join(file).display().to_string()
+    }
+
+    fn read(&self, file: &str) -> Vec<u8> {
+        std::fs::read(self.path(file)).unwrap()
+    }
+
+    fn weights(&self, path: &str, stages: &[&str]) -> Weights {
+        trained::weights(Path::new(&self.path(path)), stages).unwrap()
+    }
+}
+
+fn data(path: &str) {
+    let concepts = ["fox", "red apple"].map(|name| Concept { name: name.into(), ..Concept::default() });
+    let sticker = |i: usize| {
+        let rgba =
+            (0..PICTURE_BYTES).map(|at| if at % 4 == 3 { 255 } else { (at * (7 + i) / 64 % 251) as u8 }).collect();
+        Sticker { rgba, style: (i % 2) as u8, concept: (i / 2 % 2) as u32, held_out: i == 5, weight: 1.0 }
+    };
+    let stickers: Vec<Sticker> = (0..6).map(sticker).collect();
+    pack::write(Path::new(path), &["3d", "flat"], &concepts, &stickers, &[]).unwrap();
+}
+
+/// A MiniLM of random weights with a small vocabulary.
+fn teacher(folder: &str) {
+    std::fs::create_dir(folder).unwrap();
+    let letters: Vec<String> = ('a'..='z').flat_map(|c| [c.to_string(), format!("##{c}")]).collect();
+    let pieces =
+        SPECIAL.iter().map(|s| (*s).to_owned()).chain(letters).chain(["fox".into(), "apple".into(), "zebra".into()]);
+    let vocabulary = pieces.enumerate().map(|(id, piece)| (piece, id)).collect();
+    std::fs::write(format!("{folder}/tokenizer.json"), describe(&vocabulary)).unwrap();
+    let params = Params::fresh(9, Device::Cpu);
+    let ids = Tensor::zeros([1, 4], (Kind::Int64, Device::Cpu));
+    let _ = no_grad(|| Bert::minilm().forward(&Torch(&params), &ids, 4));
+    write_safetensors(Path::new(&format!("{folder}/model.safetensors")), &params.map()).unwrap();
+}
+
+/// Nouns in WordNet's format, five times each, as only common words enter the vocabulary.
+fn nouns(path: &str, word: &str) {
+    let line = |i: usize| format!("0000000{i} 05 n 01 {word} 0 000 | a {word} of kind {i}; \"here\"");
+    std::fs::write(path, (0..200).map(line).collect::<Vec<_>>().join("\n")).unwrap();
+}
+
+/// A trained desk: runs `ae`, `text` and `denoiser`, exported to `model`.
+fn trained_desk() -> Desk {
+    let desk = Desk(tempfile::tempdir().unwrap());
+    data(&desk.path("data"));
+    teacher(&desk.path("teacher"));
+    nouns(&desk.path("nouns"), "fox");
+    desk.run("train autoencoder --data @data --out @ae --steps 1 --batch 2").unwrap();
+    desk.run("train text --data @data --teacher @teacher --wordnet @nouns --out @text --steps 0").unwrap();
+    desk.run("train denoiser --data @data --autoencoder @ae/weights.safetensors --text @text --copies 1 --out @denoiser --steps 0")
+        .unwrap();
+    desk.run("export --denoiser @denoiser --autoencoder @ae --text @text --out @model").unwrap();
+    desk
+}
+
+/// Every weight of `want` is in `got`, as far apart as rounding to f16 takes it.
+fn same_up_to_f16(got: &Weights, want: &Weights) {
+    assert_eq!(got.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
+    for (name, (shape, values)) in want {
+        assert_eq!(&got[name].0, shape, "{name}");
+        for (g, w) in got[name].1.iter().zip(values) {
+            // Half a unit in the last place: 2^-11 of the value, and 2^-25 where f16 is subnormal.
+            let allowed = (w.abs() / 2048.0).max(0.5f32.powi(25));
+            assert!((g - w).abs() <= allowed, "{name}: {g} for {w}");
+        }
+    }
+}
+
+#[test]
+fn training_goes_on_from_an_exported_model_and_from_a_run() {
+    let _lock = generator_lock();
+    let desk = trained_desk();
+    nouns(&desk.path("others"), "zebra");
+    let autoencoder = "train autoencoder --data @data --steps 0 --seed 5";
+    let text = "train text --data @data --teacher @teacher --wordnet @others --steps 0 --seed 5";
+    let denoiser = "train denoiser --data @data --copies 1 --steps 0 --seed 5 --autoencoder @model --text @model";
+
+    desk.run(&format!("{autoencoder} --from @ae/weights.safetensors --out @ae-run")).unwrap();
+    assert!(desk.weights("ae-run", &AUTOENCODER) == desk.weights("ae", &AUTOENCODER));
+    desk.run(&format!("{autoencoder} --from @model --out @ae-model")).unwrap();
+    same_up_to_f16(&desk.weights("ae-model", &AUTOENCODER), &desk.weights("ae", &AUTOENCODER));
+
+    desk.run(&format!("{text} --out @text-own")).unwrap();
+    let differ = desk.read("text-own/tokenizer.json") != desk.read("text/tokenizer.json");
+    assert!(differ, "other nouns need other pieces");
+    desk.run(&format!("{text} --from @text/weights.safetensors --out @text-run")).unwrap();
+    assert!(desk.weights("text-run", &TEXT) == desk.weights("text", &TEXT));
+    assert!(desk.read("text-run/tokenizer.json") == desk.read("text/tokenizer.json"));
+    desk.run(&format!("{text} --from @model --out @text-model")).unwrap();
+    same_up_to_f16(&desk.weights("text-model", &TEXT), &desk.weights("text", &TEXT));
+    assert!(desk.read("text-model/tokenizer.json") == desk.read("text/tokenizer.json"));
+    let error = desk.run(&format!("{text} --from @model --out @text-own")).unwrap_err().to_string();
+    assert!(error.contains("give --out a new folder"), "{error}");
+
+    desk.run(&format!("{denoiser} --from @model --out @denoiser-model")).unwrap();
+    same_up_to_f16(&desk.weights("denoiser-model", &DENOISER), &desk.weights("denoiser", &DENOISER));
+    desk.run("export --denoiser @denoiser-model --autoencoder @model --text @model --out @again").unwrap();
+    for file in ["text_encoder/model.onnx", "unet/model.onnx", "vae_decoder/model.onnx", "tokenizer/tokenizer.json"] {
+        assert!(desk.read(&format!("again/{file}")) == desk.read(&format!("model/{file}")), "{file}");
+    }
+    assert!(desk.weights("again", &AUTOENCODER) == desk.weights("model", &AUTOENCODER));
+}
