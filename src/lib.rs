@@ -15,6 +15,8 @@ pub mod model;
 #[cfg(feature = "std")]
 pub mod npy;
 #[cfg(feature = "std")]
+mod op;
+#[cfg(feature = "std")]
 pub mod pipeline;
 pub mod sampler;
 #[cfg(feature = "std")]

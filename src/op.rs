@@ -1,0 +1,7 @@
+//! The kernels: one op family a file, its arithmetic of sizes in `op/NAME.rs`, its CPU code in `op/NAME/cpu.rs`.
+#![allow(dead_code)]
+
+pub(crate) mod activation;
+pub(crate) mod conv;
+pub(crate) mod matrix;
+pub(crate) mod tasks;

@@ -1,0 +1,230 @@
+//! Products of transformed tiles and weights, transformed back.
+// Loops with constant bounds over arrays of vectors, which have to unroll.
+#![allow(clippy::needless_range_loop)]
+
+use super::super::super::activation::Activation;
+use super::super::super::matrix::pack::even;
+use super::super::super::matrix::tile::{ROWS, Tile};
+use super::super::super::tasks::Shared;
+use super::transform::{self, Filter};
+use super::{Call, DEPTH, PANEL, Packed, Sizes};
+use pulp::{Simd, WithSimd};
+use std::marker::PhantomData;
+use std::ops::Range;
+
+/// `tiles` of the chunk that starts with tile `first`, by one panel.
+pub(super) struct Task<'a, 'b> {
+    pub(super) call: &'a Call<'b>,
+    pub(super) sizes: &'a Sizes,
+    pub(super) packed: &'a Packed,
+    pub(super) panel: usize,
+    pub(super) first: usize,
+    pub(super) tiles: Range<usize>,
+    pub(super) from: Shared,
+    pub(super) out: Shared,
+    pub(super) scratch: &'a mut [f32],
+}
+
+pub(super) struct Multiply<'a, 'b, F, const A: usize, const M: usize>(
+    pub(super) Task<'a, 'b>,
+    pub(super) PhantomData<F>,
+);
+
+impl<F: Filter<A, M>, const A: usize, const M: usize> WithSimd for Multiply<'_, '_, F, A, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Task { call, sizes, packed, panel, first, tiles, from, out, scratch } = self.0;
+        let (widened, rest) = scratch.split_at_mut(9 * DEPTH * PANEL);
+        let (weights, sums) = rest.split_at_mut(sizes.places * sizes.weight_plane);
+        for channels in even(sizes.inputs, DEPTH) {
+            transform_weights::<S, F, A, M>(
+                simd,
+                packed,
+                panel,
+                channels.clone(),
+                widened,
+                weights,
+                sizes.weight_plane,
+            );
+            let products = Products { sizes, tiles: tiles.clone(), channels, from };
+            products.add(simd, weights, sums);
+        }
+        let back = Back::new(call, sizes, panel, out);
+        for (index, tile) in tiles.enumerate() {
+            back.tile::<S, F, A, M>(simd, &sums[index * PANEL..], first + tile);
+        }
+    }
+}
+
+/// Transforms a panel's weights of some input channels: sixteen floats a channel in every plane.
+#[inline(always)]
+fn transform_weights<S: Simd, F: Filter<A, M>, const A: usize, const M: usize>(
+    simd: S,
+    packed: &Packed,
+    panel: usize,
+    channels: Range<usize>,
+    widened: &mut [f32],
+    to: &mut [f32],
+    plane: usize,
+) {
+    let count = channels.len() * PANEL;
+    let mut buffers = widened.chunks_mut(DEPTH * PANEL);
+    let taps: [&[f32]; 9] = std::array::from_fn(|tap| {
+        let rows = tap * packed.length() + channels.start..tap * packed.length() + channels.end;
+        packed.panel(panel, rows, buffers.next().expect("a buffer for every tap"))
+    });
+    assert!(taps.iter().all(|tap| tap.len() == count) && to.len() >= (A * A - 1) * plane + count, "rows of weights");
+    for place in (0..count).step_by(S::F32_LANES) {
+        let mut filter = [[simd.splat_f32s(0.0); 3]; 3];
+        for tap in 0..9 {
+            // SAFETY: `place` and the vector after it lie in the `count` floats, a multiple of sixteen, that every tap has.
+            filter[tap / 3][tap % 3] = unsafe { taps[tap].as_ptr().add(place).cast::<S::f32s>().read_unaligned() };
+        }
+        let spread = transform::weights::<S, F, A, M>(simd, &filter);
+        for y in 0..A {
+            for x in 0..A {
+                // SAFETY: as above, for every plane.
+                unsafe {
+                    let to = to.as_mut_ptr().add((y * A + x) * plane + place);
+                    to.cast::<S::f32s>().write_unaligned(spread[y][x]);
+                }
+            }
+        }
+    }
+}
+
+/// Some input channels' share of the sums.
+struct Products<'a> {
+    sizes: &'a Sizes,
+    tiles: Range<usize>,
+    channels: Range<usize>,
+    from: Shared,
+}
+
+impl Products<'_> {
+    #[inline(always)]
+    fn add<S: Simd>(&self, simd: S, weights: &[f32], sums: &mut [f32]) {
+        let nothing = [0f32; PANEL];
+        for plane in 0..self.sizes.places {
+            let weights = &weights[plane * self.sizes.weight_plane..][..self.channels.len() * PANEL];
+            let sums = &mut sums[plane * self.sizes.sum_plane..][..self.tiles.len() * PANEL];
+            for rows in even(self.tiles.len(), ROWS) {
+                let mut table = [std::ptr::null(); ROWS];
+                for (place, row) in table.iter_mut().zip(rows.clone()) {
+                    // SAFETY: the transformed tile lies in the chunk.
+                    *place = unsafe {
+                        self.from
+                            .at(plane * self.sizes.tile_plane + (self.tiles.start + row) * self.sizes.tile)
+                            .cast_const()
+                    };
+                }
+                let out = sums[rows.start * PANEL..rows.end * PANEL].as_mut_ptr();
+                let (start, start_stride) =
+                    if self.channels.start == 0 { (nothing.as_ptr(), 0) } else { (out.cast_const(), PANEL) };
+                let tile = Tile {
+                    rows: table.as_ptr(),
+                    count: rows.len(),
+                    segments: 1,
+                    offset: self.channels.start,
+                    length: self.channels.len(),
+                    panel: weights.as_ptr(),
+                    start,
+                    start_stride,
+                    out,
+                    out_stride: PANEL,
+                };
+                // SAFETY: the table has an address a row, each of a tile's channels; weights have sixteen floats a channel, sums sixteen a row.
+                unsafe { tile.run(simd) };
+            }
+        }
+    }
+}
+
+/// Writes tiles of sums into the output.
+struct Back<'a, 'b> {
+    call: &'a Call<'b>,
+    sizes: &'a Sizes,
+    out: Shared,
+    first: usize,
+    width: usize,
+    bias: [f32; PANEL],
+}
+
+impl<'a, 'b> Back<'a, 'b> {
+    fn new(call: &'a Call<'b>, sizes: &'a Sizes, panel: usize, out: Shared) -> Back<'a, 'b> {
+        let first = panel * PANEL;
+        let width = PANEL.min(call.conv.outputs - first);
+        let mut bias = [0f32; PANEL];
+        if let Some(values) = call.epilogue.bias {
+            bias[..width].copy_from_slice(&values[first..first + width]);
+        }
+        Back { call, sizes, out, first, width, bias }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, F: Filter<A, M>, const A: usize, const M: usize>(&self, simd: S, sums: &[f32], tile: usize) {
+        let [down, across] = self.sizes.grid;
+        let [height, width] = self.call.output;
+        let picture = tile / (down * across);
+        let (y, x) = (tile / across % down * M, tile % across * M);
+        let bias = self.bias_of(picture);
+        for lane in (0..self.width).step_by(S::F32_LANES) {
+            let mut tile = [[simd.splat_f32s(0.0); A]; A];
+            for y in 0..A {
+                for x in 0..A {
+                    let from = &sums[(y * A + x) * self.sizes.sum_plane + lane..][..S::F32_LANES];
+                    // SAFETY: a vector's floats are there.
+                    tile[y][x] = unsafe { from.as_ptr().cast::<S::f32s>().read_unaligned() };
+                }
+            }
+            let back = transform::back::<S, F, A, M>(simd, &tile);
+            let bias = simd.partial_load_f32s(&bias[lane..lane + S::F32_LANES]);
+            for dy in 0..M.min(height - y) {
+                for dx in 0..M.min(width - x) {
+                    let row = (picture * height + y + dy) * width + x + dx;
+                    self.write(simd, simd.add_f32s(back[dy][dx], bias), row, lane);
+                }
+            }
+        }
+    }
+
+    /// Bias and shift of a picture's pixels.
+    #[inline(always)]
+    fn bias_of(&self, picture: usize) -> [f32; PANEL] {
+        let mut bias = self.bias;
+        if let Some(shift) = self.call.epilogue.shift {
+            let row = picture * self.call.output[0] * self.call.output[1] / shift.rows;
+            let values = &shift.values[row * self.call.conv.outputs + self.first..][..self.width];
+            bias.iter_mut().zip(values).for_each(|(bias, value)| *bias += value);
+        }
+        bias
+    }
+
+    /// The rest of the epilogue for a vector of channels of one pixel.
+    #[inline(always)]
+    fn write<S: Simd>(&self, simd: S, mut value: S::f32s, row: usize, lane: usize) {
+        let epilogue = self.call.epilogue;
+        let place = row * self.call.conv.outputs + self.first + lane;
+        let count = S::F32_LANES.min(self.width - lane);
+        if !matches!(epilogue.activation, Activation::None) {
+            value = epilogue.activation.apply(simd, value);
+        }
+        if let Some(residual) = epilogue.residual {
+            value = simd.add_f32s(value, simd.partial_load_f32s(&residual[place..place + count]));
+        }
+        if epilogue.scale != 1.0 {
+            value = simd.mul_f32s(value, simd.splat_f32s(epilogue.scale));
+        }
+        // SAFETY: the pixel is one of the output's, and no other task has its tile and panel.
+        unsafe {
+            let out = self.out.at(place);
+            if count == S::F32_LANES {
+                out.cast::<S::f32s>().write_unaligned(value);
+            } else {
+                simd.partial_store_f32s(std::slice::from_raw_parts_mut(out, count), value);
+            }
+        }
+    }
+}
