@@ -4,4 +4,6 @@
 pub(crate) mod activation;
 pub(crate) mod conv;
 pub(crate) mod matrix;
+pub(crate) mod simd;
 pub(crate) mod tasks;
+pub(crate) mod view;
