@@ -1,10 +1,15 @@
 //! `export`: trained weights to a model directory in the diffusers ONNX layout.
 
-mod configs;
+#[cfg(feature = "train")]
+mod compare;
+pub(crate) mod configs;
 mod graphs;
+mod onnxruntime;
 
 use crate::net::autoencoder::{Autoencoder, LatentScale, SCALE_FILE};
+use crate::net::bert::Bert;
 use crate::net::denoiser::Denoiser;
+use crate::net::onnx::Weights;
 use crate::trained::{self, AUTOENCODER, DENOISER, TEXT, read_json};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -32,36 +37,65 @@ pub struct Args {
     /// Guidance that `generate` takes unless told.
     #[arg(long, default_value_t = 2.5)]
     guidance: f32,
+    /// Also compare the exported graphs with onnxruntime: a Python with `tools/python/requirements.txt` installed.
+    #[arg(long, value_name = "PYTHON")]
+    onnxruntime: Option<PathBuf>,
 }
 
 /// Runs `export`.
 pub fn run(args: &Args) -> Result<()> {
-    let denoiser: Denoiser = read_json(&args.denoiser.join("config.json"))?;
-    let bert = trained::text_encoder(&args.text)?;
-    let autoencoder = Autoencoder::default();
-    for stage in ["text_encoder", "unet", "vae_encoder", "vae_decoder", "tokenizer", "scheduler"] {
-        let folder = args.out.join(stage);
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    }
-    graphs::write_text_encoder(
-        &bert,
-        &trained::weights(&args.text, &TEXT)?,
-        &args.out.join("text_encoder/model.onnx"),
-    )?;
-    graphs::write_denoiser(
-        &denoiser,
-        &trained::weights(&args.denoiser, &DENOISER)?,
-        &args.out.join("unet/model.onnx"),
-    )?;
-    let coder = trained::weights(&args.autoencoder, &AUTOENCODER)?;
-    let (side, scale) = (denoiser.size, read_scale(&args.denoiser, denoiser.latent)?);
-    graphs::write_encoder(&autoencoder, &coder, &scale, side, &args.out.join("vae_encoder/model.onnx"))?;
-    graphs::write_decoder(&autoencoder, &coder, side, &args.out.join("vae_decoder/model.onnx"))?;
+    let parts = Parts::read(args)?;
+    parts.write(&args.out)?;
+    ["tokenizer", "scheduler"].iter().try_for_each(|folder| create(&args.out.join(folder)))?;
     write_tokenizer(&trained::tokenizer(&args.text), &args.out.join("tokenizer/tokenizer.json"))?;
-    let configs = configs::configs(&denoiser, args.steps, args.guidance);
+    let configs = configs::configs(&parts.denoiser, args.steps, args.guidance);
     configs.into_iter().try_for_each(|(file, value)| write_json(&args.out.join(file), &value))?;
     println!("wrote {}", args.out.display());
-    Ok(())
+    #[cfg(feature = "train")]
+    compare::report(&parts, &args.out)?;
+    #[cfg(not(feature = "train"))]
+    println!("not compared with the trained nets: this program was built without the feature `train`");
+    args.onnxruntime.as_deref().map_or(Ok(()), |python| onnxruntime::check(python, &args.out))
+}
+
+/// The nets of a model and their weights.
+struct Parts {
+    bert: Bert,
+    text: Weights,
+    denoiser: Denoiser,
+    unet: Weights,
+    autoencoder: Autoencoder,
+    coder: Weights,
+    scale: LatentScale,
+}
+
+impl Parts {
+    fn read(args: &Args) -> Result<Self> {
+        let denoiser: Denoiser = read_json(&args.denoiser.join("config.json"))?;
+        Ok(Self {
+            bert: trained::text_encoder(&args.text)?,
+            text: trained::weights(&args.text, &TEXT)?,
+            unet: trained::weights(&args.denoiser, &DENOISER)?,
+            autoencoder: Autoencoder::default(),
+            coder: trained::weights(&args.autoencoder, &AUTOENCODER)?,
+            scale: read_scale(&args.denoiser, denoiser.latent)?,
+            denoiser,
+        })
+    }
+
+    /// Writes the graph of every stage.
+    fn write(&self, out: &Path) -> Result<()> {
+        let file = |stage: &str| create(&out.join(stage)).map(|()| out.join(stage).join("model.onnx"));
+        let side = self.denoiser.size;
+        graphs::write_text_encoder(&self.bert, &self.text, &file("text_encoder")?)?;
+        graphs::write_denoiser(&self.denoiser, &self.unet, &file("unet")?)?;
+        graphs::write_encoder(&self.autoencoder, &self.coder, &self.scale, side, &file("vae_encoder")?)?;
+        graphs::write_decoder(&self.autoencoder, &self.coder, side, &file("vae_decoder")?)
+    }
+}
+
+fn create(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
 }
 
 /// The scale of the latents that the denoiser was trained on.

@@ -56,14 +56,13 @@ pub fn write_encoder(net: &Autoencoder, weights: &Weights, scale: &LatentScale, 
 
 #[cfg(all(test, feature = "train"))]
 mod tests {
+    use super::super::compare::{self, between, played};
     use super::*;
     use crate::net::onnx::read_weights as read_back;
     use crate::net::params::{Params, generator_lock};
     use crate::net::torch::Torch;
     use crate::train::run::no_grad;
     use tch::{Device, Kind, Tensor};
-    use undiffuse::engine::{Backend, Threads, load};
-    use undiffuse::model::Graph;
     use undiffuse::value::Tensor as Array;
 
     /// Draws every parameter of a network anew, the zeroed ones too, and rounds it as the file will.
@@ -81,27 +80,12 @@ mod tests {
         params.all().iter().map(|(k, t)| (k.clone(), (t.size(), values(t)))).collect()
     }
 
-    fn played(path: &Path, inputs: &[(&str, Array)], output: &str) -> Tensor {
-        let mut engine = load(Graph::open(path).unwrap(), Backend::Tract, &Threads::new(None).unwrap()).unwrap();
-        let inputs: Vec<(&str, &Array)> = inputs.iter().map(|(n, a)| (*n, a)).collect();
-        let got = engine.run(&inputs).unwrap().take(output).unwrap();
-        let shape: Vec<i64> = got.shape().iter().map(|d| *d as i64).collect();
-        Tensor::from_slice(&got.into_f32()).reshape(shape)
-    }
-
-    /// Largest difference over the deviation of `want`.
-    fn between(got: &Tensor, want: &Tensor) -> f64 {
-        assert_eq!(got.size(), want.size());
-        (got - want).abs().max().double_value(&[]) / want.std(false).double_value(&[])
-    }
-
-    fn distance(path: &Path, inputs: &[(&str, Array)], output: &str, want: &Tensor) -> f64 {
-        between(&played(path, inputs, output), want)
+    fn distance(path: &Path, inputs: &[(&str, Array)], want: &Tensor) -> f64 {
+        between(&played(path, inputs).unwrap(), want)
     }
 
     fn array(tensor: &Tensor) -> Array {
-        let shape: Vec<usize> = tensor.size().iter().map(|d| *d as usize).collect();
-        Array::new(&shape, Vec::<f32>::try_from(tensor.flatten(0, -1)).unwrap()).unwrap()
+        compare::array(tensor).unwrap()
     }
 
     fn random(shape: &[i64]) -> Tensor {
@@ -122,7 +106,7 @@ mod tests {
         let path = folder.path().join("model.onnx");
         write_denoiser(&net, &weights(&params), &path).unwrap();
         let inputs = [("sample", array(&x)), ("timestep", array(&t)), ("encoder_hidden_states", array(&states))];
-        let apart = distance(&path, &inputs, "out_sample", &run());
+        let apart = distance(&path, &inputs, &run());
         assert!(apart < 1e-4, "{apart}");
         assert_eq!(read_back(&path).unwrap(), weights(&params));
     }
@@ -139,7 +123,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.onnx");
         write_decoder(&net, &weights(&params), 8, &path).unwrap();
-        let apart = distance(&path, &[("latent_sample", array(&latent))], "sample", &run());
+        let apart = distance(&path, &[("latent_sample", array(&latent))], &run());
         assert!(apart < 1e-4, "{apart}");
     }
 
@@ -164,7 +148,7 @@ mod tests {
         let path = folder.path().join("model.onnx");
         write_text_encoder(&net, &weights(&params), &path).unwrap();
         let inputs = [("input_ids", Array::new(&[1, LENGTH], ids.clone()).unwrap())];
-        let apart = distance(&path, &inputs, "last_hidden_state", &run());
+        let apart = distance(&path, &inputs, &run());
         assert!(apart < 1e-4, "{apart}");
         assert_eq!(read_back(&path).unwrap(), weights(&params));
     }
@@ -195,10 +179,10 @@ mod tests {
                 .collect::<Vec<_>>(),
             1,
         );
-        let latents = played(&encoder, &[("sample", array(&picture))], "latent_sample");
+        let latents = played(&encoder, &[("sample", array(&picture))]).unwrap();
         let apart = between(&latents, &by_hand);
         assert!(apart < 1e-4, "latents: {apart}");
-        let pictures = played(&decoder, &[("latent_sample", array(&latents))], "sample");
+        let pictures = played(&decoder, &[("latent_sample", array(&latents))]).unwrap();
         let apart = between(&pictures, &decode(&by_hand));
         assert!(apart < 1e-4, "pictures: {apart}");
         let mut both = read_back(&encoder).unwrap();

@@ -27,6 +27,9 @@ impl Desk {
     /// Runs a command line whose words beginning with `@` are files of the desk.
     fn run(&self, line: &str) -> anyhow::Result<()> {
         let word = |w: &str| w.strip_prefix('@').map_or(w.to_owned(), |file| self.path(file));
+        // One thread: the nets are small, and the other tests run beside.
+        let threads = if line.starts_with("train") { " --threads 1" } else { "" };
+        let line = format!("{line}{threads}");
         let words = line.split_whitespace().map(word);
         match Command::try_parse_from(std::iter::once("tools".into()).chain(words)).unwrap_or_else(|e| panic!("{e}")) {
             Command::Train(train) => train.run(),
