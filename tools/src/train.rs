@@ -7,6 +7,7 @@ pub mod denoiser;
 pub mod latents;
 mod log;
 pub mod run;
+mod sampling;
 pub mod sheet;
 #[cfg(test)]
 mod tests;

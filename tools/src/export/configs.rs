@@ -25,10 +25,6 @@ pub fn configs(net: &Denoiser, steps: u32, guidance: f32) -> Vec<(&'static str, 
         "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": LENGTH, "do_lower_case": true,
         "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]",
     });
-    let scheduler = json!({
-        "_class_name": "FlowMatchEulerDiscreteScheduler", "_diffusers_version": "0.42.1",
-        "num_train_timesteps": 1000, "shift": SHIFT, "use_dynamic_shifting": false,
-    });
     let side = 16 * net.size;
     let own = json!({"steps": steps, "guidance": guidance, "display_size": [side, side]});
     vec![
@@ -37,7 +33,15 @@ pub fn configs(net: &Denoiser, steps: u32, guidance: f32) -> Vec<(&'static str, 
         ("vae_encoder/config.json", autoencoder.clone()),
         ("vae_decoder/config.json", autoencoder),
         ("tokenizer/tokenizer_config.json", tokenizer),
-        ("scheduler/scheduler_config.json", scheduler),
+        ("scheduler/scheduler_config.json", scheduler()),
         ("undiffuse.json", own),
     ]
+}
+
+/// `scheduler_config.json`: what [`schedule`](crate::net::denoiser::schedule) is read from.
+pub fn scheduler() -> Value {
+    json!({
+        "_class_name": "FlowMatchEulerDiscreteScheduler", "_diffusers_version": "0.42.1",
+        "num_train_timesteps": 1000, "shift": SHIFT, "use_dynamic_shifting": false,
+    })
 }

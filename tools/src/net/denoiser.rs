@@ -6,6 +6,7 @@
 
 use super::{Conv, Init, Layers};
 use serde::{Deserialize, Serialize};
+use undiffuse::sampler::{SamplerKind, ScheduleConfig};
 
 /// The sizes of a denoiser.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +34,11 @@ impl Default for Denoiser {
 /// Time shift of the sampler's grid, which contact sheets use and export writes down (`FlowMatchEulerDiscreteScheduler`'s
 /// `shift`).
 pub const SHIFT: f64 = 1.82;
+
+/// The schedule of a run of the sampler, as the runtime reads it from what export writes.
+pub fn schedule() -> ScheduleConfig {
+    ScheduleConfig { shift: SHIFT, ..ScheduleConfig::of_class(SamplerKind::FlowEuler) }
+}
 
 const GROUPS: i64 = 8;
 const TIME: i64 = 128;

@@ -4,7 +4,8 @@
 //! dropped for the empty one, which classifier-free guidance needs.
 
 use super::latents::Coder;
-use super::run::{Draws, Options, State, Task, no_grad, train as train_loop};
+use super::run::{Draws, Options, State, Task, no_grad, tensor, train as train_loop};
+use super::sampling::sampled;
 use super::sheet;
 use super::text::TextEncoder;
 use crate::dataset::background::PALETTE;
@@ -12,7 +13,7 @@ use crate::dataset::caption::caption_on;
 use crate::dataset::pack::Stickers;
 use crate::evaluate::prompts::PROMPTS;
 use crate::net::autoencoder::SCALE_FILE;
-use crate::net::denoiser::{Denoiser, SHIFT};
+use crate::net::denoiser::Denoiser;
 use crate::net::params::{Params, read_safetensors, read_trained, write_safetensors};
 use crate::net::torch::Torch;
 use crate::picture::Placement;
@@ -215,26 +216,21 @@ impl Flow {
         Ok(sum / 4.0)
     }
 
-    /// Latents for prompts: Euler on the shifted grid, with guidance.
-    fn sample(&self, params: &Params, prompts: &[&str], steps: i64, guidance: f64) -> Result<Tensor> {
-        let _guard = tch::no_grad_guard();
+    /// Latents for prompts, made as the runtime makes them.
+    fn sample(&self, params: &Params, prompts: &[&str], steps: usize, guidance: f32) -> Result<Tensor> {
         let count = prompts.len() as i64;
-        let both: Vec<&str> = prompts.iter().copied().chain(prompts.iter().map(|_| "")).collect();
+        let shape = [count, self.net.latent, self.net.size, self.net.size];
+        let both: Vec<&str> = prompts.iter().map(|_| "").chain(prompts.iter().copied()).collect();
         let states = self.text.states(&both)?;
         tch::manual_seed(0);
-        let mut x = Tensor::randn([count, self.net.latent, self.net.size, self.net.size], (Kind::Float, Device::Cpu));
-        x = x.to_device(self.device);
-        let sigma = |k: i64| {
-            let t = 1.0 - k as f64 / steps as f64;
-            SHIFT * t / (1.0 + (SHIFT - 1.0) * t)
+        let noise = Vec::try_from(Tensor::randn(shape, (Kind::Float, Device::Cpu)).flatten(0, -1))?;
+        let flow = |x: &[f32], timestep: f32| -> Result<Vec<f32>> {
+            let x = tensor(x, &shape, self.device);
+            let t = Tensor::full([2 * count], f64::from(timestep), (Kind::Float, self.device));
+            let flow = no_grad(|| self.net.forward(&Torch(params), &Tensor::cat(&[&x, &x], 0), &t, &states));
+            Ok(Vec::try_from(flow.to_device(Device::Cpu).flatten(0, -1))?)
         };
-        for k in 0..steps {
-            let t = Tensor::full([2 * count], sigma(k) * 1000.0, (Kind::Float, self.device));
-            let flow = self.net.forward(&Torch(params), &Tensor::cat(&[&x, &x], 0), &t, &states);
-            let (with, without) = (flow.narrow(0, 0, count), flow.narrow(0, count, count));
-            x += (&without + (with - &without) * guidance) * (sigma(k + 1) - sigma(k));
-        }
-        Ok(x)
+        Ok(tensor(&sampled(noise, steps, guidance, flow)?, &shape, self.device))
     }
 }
 
