@@ -1,7 +1,7 @@
 //! From a drawing with alpha to a training picture: shift, mirror and background.
 
-/// Side of a drawing in pixels.
-pub const SIDE: usize = 64;
+use crate::dataset::background::WHITE;
+use crate::dataset::pack::SIDE;
 
 /// How a drawing is put on its background.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,7 +16,7 @@ pub struct Placement {
 impl Placement {
     /// In the middle, on white.
     pub fn plain() -> Self {
-        Self { shift: [0, 0], mirror: false, background: [255; 3] }
+        Self { shift: [0, 0], mirror: false, background: WHITE }
     }
 
     /// Shifted by up to four pixels, mirrored half the time, a quarter of the time on any colour.
@@ -26,7 +26,7 @@ impl Placement {
         let mirror = unit() < 0.5;
         let coloured = unit() < 0.25;
         let mut byte = || (unit() * 256.0) as u8;
-        let background = if coloured { [byte(), byte(), byte()] } else { [255; 3] };
+        let background = if coloured { [byte(), byte(), byte()] } else { WHITE };
         Self { shift, mirror, background }
     }
 }
@@ -35,17 +35,23 @@ impl Placement {
 pub fn place(rgba: &[u8], placement: &Placement) -> Vec<f32> {
     let mut out = vec![0.0; 3 * SIDE * SIDE];
     for (y, x) in (0..SIDE).flat_map(|y| (0..SIDE).map(move |x| (y, x))) {
-        let source = source(y, x, placement).map(|i| &rgba[4 * i..4 * i + 4]);
-        for channel in 0..3 {
-            let behind = f32::from(placement.background[channel]);
-            let value = source.map_or(behind, |p| {
-                let alpha = f32::from(p[3]) / 255.0;
-                f32::from(p[channel]) * alpha + behind * (1.0 - alpha)
-            });
+        let source = source(y, x, placement).map_or([0; 4], |i| pixel(rgba, i));
+        for (channel, value) in lay(source, placement.background).into_iter().enumerate() {
             out[(channel * SIDE + y) * SIDE + x] = value / 127.5 - 1.0;
         }
     }
     out
+}
+
+/// Pixel `i` of RGBA bytes.
+pub fn pixel(rgba: &[u8], i: usize) -> [u8; 4] {
+    [0, 1, 2, 3].map(|c| rgba[4 * i + c])
+}
+
+/// A pixel with straight alpha on a colour, from 0 to 255.
+pub fn lay(pixel: [u8; 4], behind: [u8; 3]) -> [f32; 3] {
+    let alpha = f32::from(pixel[3]) / 255.0;
+    [0, 1, 2].map(|c| f32::from(pixel[c]) * alpha + f32::from(behind[c]) * (1.0 - alpha))
 }
 
 /// The pixel of the drawing that lands on `(y, x)`.
@@ -59,6 +65,18 @@ fn source(y: usize, x: usize, placement: &Placement) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn colours_are_mixed_by_alpha() {
+        assert_eq!(lay([255, 0, 51, 255], [0, 255, 255]), [255.0, 0.0, 51.0]);
+        assert_eq!(lay([255, 0, 51, 0], [0, 255, 255]), [0.0, 255.0, 255.0]);
+        let mixed = lay([255, 0, 51, 51], [0, 255, 255]);
+        // 255 * 0.2; 255 * 0.8; 51 * 0.2 + 255 * 0.8
+        assert!(
+            mixed.iter().zip([51.0, 204.0, 214.2]).all(|(found, wanted)| (found - wanted).abs() < 1e-4),
+            "{mixed:?}"
+        );
+    }
 
     #[test]
     fn shift_mirror_and_background_land_where_they_should() {

@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use image::ImageFormat;
+use image::{ImageFormat, RgbaImage, imageops};
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::{Options, Tree};
 
@@ -14,7 +14,7 @@ use super::pack::{PICTURE_BYTES, SIDE};
 pub enum Source {
     /// The text of an SVG file.
     Svg(String),
-    /// The bytes of a WebP file whose sides are equal and a multiple of [`SIDE`].
+    /// The bytes of a WebP file with a drawing in its middle square, whose side is a multiple of [`SIDE`].
     WebP(Vec<u8>),
 }
 
@@ -48,12 +48,23 @@ fn svg(text: &str) -> Result<Vec<u8>> {
 
 fn webp(bytes: &[u8]) -> Result<Vec<u8>> {
     let picture = image::ImageReader::with_format(Cursor::new(bytes), ImageFormat::WebP).decode()?.into_rgba8();
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let square = middle_square(&picture)?;
+    let side = square.width() as usize;
+    ensure!(side.is_multiple_of(SIDE) && side > 0, "it is {side} pixels wide: no multiple of {SIDE}");
+    Ok(shrink(square.as_raw(), side / SIDE))
+}
+
+/// Cuts the longer side at both ends alike, as long as nothing but transparent pixels goes.
+fn middle_square(picture: &RgbaImage) -> Result<RgbaImage> {
+    let (width, height) = picture.dimensions();
+    let side = width.min(height);
+    let middle = imageops::crop_imm(picture, (width - side) / 2, (height - side) / 2, side, side).to_image();
+    let visible = |picture: &RgbaImage| picture.pixels().filter(|pixel| pixel.0[3] > 0).count();
     ensure!(
-        width == height && width.is_multiple_of(SIDE) && width > 0,
-        "it is {width}x{height} pixels: not square, or no multiple of {SIDE}"
+        visible(picture) == visible(&middle),
+        "it is {width}x{height} pixels, and more than its middle square is drawn on"
     );
-    Ok(shrink(picture.as_raw(), width / SIDE))
+    Ok(middle)
 }
 
 /// Averages squares of `factor` x `factor` pixels, colours in proportion to their alpha, so that what is hidden under a
@@ -142,13 +153,30 @@ mod tests {
         assert_eq!(pixel(&small, 1, 0), [0; 4]);
     }
 
+    fn encoded(picture: &RgbaImage) -> Source {
+        let mut bytes = Cursor::new(Vec::new());
+        picture.write_to(&mut bytes, ImageFormat::WebP).unwrap();
+        Source::WebP(bytes.into_inner())
+    }
+
+    #[test]
+    fn margins_of_a_webp_are_cut_to_a_square() {
+        let (side, margin) = (SIDE as u32, 3);
+        let paint = |x: u32, y: u32| image::Rgba([x as u8, y as u8, 7, if x < side / 2 { 255 } else { 0 }]);
+        let square = RgbaImage::from_fn(side, side, paint);
+        let mut tall = RgbaImage::new(side, side + 2 * margin);
+        imageops::replace(&mut tall, &square, 0, i64::from(margin));
+        let picture = encoded(&tall).render().unwrap();
+        assert!(picture == encoded(&square).render().unwrap());
+        assert_eq!(pixel(&picture, 5, 0), [5, 0, 7, 255]);
+        tall.put_pixel(4, margin - 1, image::Rgba([0, 0, 0, 1]));
+        let error = encoded(&tall).render().unwrap_err().to_string();
+        assert_eq!(error, "it is 64x70 pixels, and more than its middle square is drawn on");
+    }
+
     #[test]
     fn webp_of_an_odd_size_is_an_error() {
-        let mut bytes = Cursor::new(Vec::new());
-        image::RgbaImage::from_pixel(60, 64, image::Rgba([1, 2, 3, 255]))
-            .write_to(&mut bytes, ImageFormat::WebP)
-            .unwrap();
-        let error = Source::WebP(bytes.into_inner()).render().unwrap_err();
-        assert_eq!(error.to_string(), "it is 60x64 pixels: not square, or no multiple of 64");
+        let error = encoded(&RgbaImage::from_pixel(60, 60, image::Rgba([1, 2, 3, 255]))).render().unwrap_err();
+        assert_eq!(error.to_string(), "it is 60 pixels wide: no multiple of 64");
     }
 }

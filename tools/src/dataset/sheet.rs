@@ -8,6 +8,7 @@ use image::{Rgb, RgbImage};
 
 use super::background::WHITE;
 use super::pack::{SIDE, Stickers};
+use crate::picture::{lay, pixel};
 
 /// Rows of a sheet.
 pub const ROWS: usize = 24;
@@ -44,11 +45,10 @@ fn rows(stickers: &Stickers) -> Vec<BTreeMap<usize, usize>> {
 }
 
 fn paint(sheet: &mut RgbImage, left: u32, top: u32, rgba: &[u8]) {
-    for (i, pixel) in (0u32..).zip(rgba.chunks_exact(4)) {
-        let alpha = u32::from(pixel[3]);
-        let mix = |c: usize| ((u32::from(pixel[c]) * alpha + u32::from(WHITE[c]) * (255 - alpha) + 127) / 255) as u8;
-        let side = SIDE as u32;
-        sheet.put_pixel(left + i % side, top + i / side, Rgb([mix(0), mix(1), mix(2)]));
+    let side = SIDE as u32;
+    for i in 0..side * side {
+        let mixed = lay(pixel(rgba, i as usize), WHITE).map(|value| value.round() as u8);
+        sheet.put_pixel(left + i % side, top + i / side, Rgb(mixed));
     }
 }
 
