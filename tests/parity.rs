@@ -9,9 +9,16 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use undiffuse::npy;
 use undiffuse::pipeline::{Context, Generated, Options, Pipeline, Prompt, Request, Size, Tokenizer};
+use undiffuse::sampler::{Noise, TorchNoise};
+use undiffuse::value::Tensor;
 
 /// max |d| / std of the final latents: what the design asks of the CPU.
 const LATENTS: f64 = 1e-3;
+/// Half of the latents of a graph with f16 edges are at least this near: where nothing crosses an edge on the other side of a rounding
+/// boundary, only f32 rounding is left. A graph run in f16 arithmetic is above 2e-4.
+const F16_MEDIAN: f64 = 1e-5;
+/// The most that a golden may allow for the last bit of its f16 edges.
+const F16_LAST_BIT: f64 = 5e-3;
 /// Of the picture, in decibels.
 const PSNR: f64 = 40.0;
 /// A picture flatter than this would pass whatever it shows.
@@ -49,7 +56,20 @@ impl Golden {
         request.steps = Some(self.count("steps"));
         request.guidance = self.facts["guidance"].as_f64();
         request.size = Some(Size::new(self.count("width"), self.count("height")).unwrap());
+        if let Some(strength) = self.facts["strength"].as_f64() {
+            request.strength = strength;
+            request.init_latents = Some(self.clean_latents());
+        }
         request
+    }
+
+    /// What an image-to-image case starts from, drawn as the golden's maker draws it.
+    fn clean_latents(&self) -> Tensor {
+        let shape = npy::read(self.file("npy")).unwrap().shape().to_vec();
+        let mut values = vec![0.0; shape.iter().product()];
+        TorchNoise::new(self.facts["init_seed"].as_u64().unwrap()).fill(&mut values);
+        values.iter_mut().for_each(|value| *value *= 0.8);
+        Tensor::new(&shape, values).unwrap()
     }
 
     fn generate(&self, threads: usize) -> Generated {
@@ -87,10 +107,27 @@ fn check_latents(golden: &Golden, made: &Generated) {
     let wanted = npy::read(golden.file("npy")).unwrap();
     assert_eq!(made.latents.shape(), wanted.shape());
     let (got, wanted) = (wide(made.latents.as_f32().unwrap()), wide(wanted.as_f32().unwrap()));
-    let worst = got.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-    let distance = worst / std(&wanted);
-    println!("latents: max |d| / std {distance:.2e}");
-    assert!(distance <= LATENTS, "latents are {distance:.2e} of their std away, allowed {LATENTS:.0e}");
+    let deviation = std(&wanted);
+    let mut distances: Vec<f64> = got.iter().zip(&wanted).map(|(a, b)| (a - b).abs() / deviation).collect();
+    distances.sort_by(f64::total_cmp);
+    let (median, worst) = (distances[distances.len() / 2], distances[distances.len() - 1]);
+    println!("latents: |d| / std at most {worst:.2e}, median {median:.2e}");
+    let allowed = LATENTS + last_bit(golden).unwrap_or(0.0);
+    assert!(worst <= allowed, "latents are {worst:.2e} of their std away, allowed {allowed:.1e}");
+    if last_bit(golden).is_some() {
+        assert!(
+            median <= F16_MEDIAN,
+            "half of the latents are {median:.2e} of their std away, allowed {F16_MEDIAN:.0e}"
+        );
+    }
+}
+
+/// What f16 edges cost: two right runtimes may round an answer to neighbouring f16 numbers, and the sampler multiplies the difference.
+/// The golden knows how far that moves the latents.
+fn last_bit(golden: &Golden) -> Option<f64> {
+    let moved = golden.facts["f16_last_bit"].as_f64()?;
+    assert!(moved <= F16_LAST_BIT, "the golden allows {moved:.1e} for the last f16 bit: then it shows nothing");
+    Some(moved)
 }
 
 fn check_picture(golden: &Golden, made: &Generated) {
@@ -129,18 +166,22 @@ macro_rules! goldens {
 goldens! {
     sd1_with_guidance: "sd1-a" / "guided";
     sd1_wide_with_a_prompt_too_long: "sd1-a" / "wide";
+    sd1_image_to_image: "sd1-a" / "edited";
     sd2_v_prediction_with_negative: "sd2-b" / "guided";
     sd2_v_prediction_tall: "sd2-b" / "tall";
     lcm_with_embedded_guidance: "lcm-b" / "four";
     lcm_wide: "lcm-b" / "wide";
     turbo_f16_in_one_step: "turbo-f16" / "one";
     turbo_f16_tall: "turbo-f16" / "tall";
+    turbo_f16_image_to_image: "turbo-f16" / "edited";
     tiny_decoder_in_one_step: "tiny-vae" / "one";
     tiny_decoder_wide_with_guidance: "tiny-vae" / "wide";
     flow_matching_with_guidance: "flow" / "guided";
     flow_matching_wide: "flow" / "wide";
+    flow_matching_image_to_image: "flow" / "edited";
     fixed_shapes_with_guidance: "static" / "guided";
     fixed_shapes_in_two_steps: "static" / "two";
+    fixed_shapes_image_to_image: "static" / "edited";
 }
 
 #[test]

@@ -36,10 +36,21 @@ def pipeline(name):
 
 
 def run(made, case, output):
+    if "strength" in case:
+        return run_image_to_image(made, case, output)
     negative = {} if isinstance(made, CLASSES["lcm-b"]) else {"negative_prompt": case["negative"]}
     return made(
         prompt=case["prompt"], num_inference_steps=case["steps"], guidance_scale=case["guidance"], width=case["width"],
         height=case["height"], generator=torch.Generator("cpu").manual_seed(case["seed"]), output_type=output, **negative,
+    ).images[0]
+
+
+def run_image_to_image(made, case, output):
+    shape = (1, 4, case["height"] // made.vae_scale_factor, case["width"] // made.vae_scale_factor)
+    return diffusers.StableDiffusionImg2ImgPipeline(**made.components, requires_safety_checker=False)(
+        prompt=case["prompt"], negative_prompt=case["negative"], image=golden.clean_latents(shape, case), strength=case["strength"],
+        num_inference_steps=case["steps"], guidance_scale=case["guidance"], output_type=output,
+        generator=torch.Generator("cpu").manual_seed(case["seed"]),
     ).images[0]
 
 

@@ -1,5 +1,6 @@
 """Goldens: the text-to-image loop of diffusers (its schedulers, torch noise) around the exported graphs in onnxruntime."""
 
+import copy
 import inspect
 import json
 import re
@@ -134,20 +135,54 @@ class Pipeline:
         scheduler.set_timesteps(case["steps"])
         generator = torch.Generator("cpu").manual_seed(case["seed"])
         shape = (1, 4, height // self.downscale(), width // self.downscale())
-        latents = torch.randn(shape, generator=generator) * getattr(scheduler, "init_noise_sigma", 1.0)
+        latents, timesteps = begin(scheduler, torch.randn(shape, generator=generator), case)
         scale = getattr(scheduler, "scale_model_input", lambda x, _: x)
         draws = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
-        for t in scheduler.timesteps:
+        last_bit = 0.0
+        for t in timesteps:
             answer = self.denoise(scale(latents, t), t, contexts, case["guidance"], extra)
+            last_bit += last_bit_of(answer, scheduler, t, latents, draws)
             latents = scheduler.step(answer, t, latents, **draws).prev_sample
         picture = self.vae(latent_sample=latents.numpy() / self.vae_config.get("scaling_factor", 0.18215))
         facts = {
             "sampler": type(scheduler).__name__,
-            "timesteps": [float(t) for t in scheduler.timesteps],
+            "timesteps": [float(t) for t in timesteps],
             "tokens": ids["prompt"],
             "negative_tokens": ids.get("negative"),
         }
+        if TensorProto.FLOAT16 in self.unet.edges.values():
+            assert not guided and type(scheduler).__name__ == "EulerDiscreteScheduler", "last_bit_of does not cover this"
+            facts["f16_last_bit"] = round(last_bit / float(latents.std()), 6)
         return latents.numpy().astype(np.float32), to_rgb8(picture), facts
+
+
+def clean_latents(shape, case):
+    """What an image-to-image case starts from: stands for a picture that was encoded."""
+    return 0.8 * torch.randn(shape, generator=torch.Generator("cpu").manual_seed(case["init_seed"]))
+
+
+def begin(scheduler, noise, case):
+    """First latents and remaining timesteps: `prepare_latents` and `get_timesteps` of StableDiffusionPipeline, and for a case
+    with a strength those of StableDiffusionImg2ImgPipeline and StableDiffusion3Img2ImgPipeline."""
+    if "strength" not in case:
+        return noise * getattr(scheduler, "init_noise_sigma", 1.0), scheduler.timesteps
+    flow, steps = hasattr(scheduler, "scale_noise"), case["steps"]
+    left = steps * case["strength"]
+    first = int(max(steps - min(left if flow else int(left), steps), 0))
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(first * scheduler.order)
+    timesteps = scheduler.timesteps[first * scheduler.order :]
+    clean = clean_latents(noise.shape, case)
+    if flow:
+        return scheduler.scale_noise(clean, timesteps[:1], noise), timesteps
+    return scheduler.add_noise(clean, noise, timesteps[:1]), timesteps
+
+
+def last_bit_of(answer, scheduler, t, latents, draws):
+    """What one unit in the last f16 place of the largest answer moves the next latents by, which Euler passes on as it is."""
+    step = lambda moved: copy.deepcopy(scheduler).step(answer + moved, t, latents, **copy.deepcopy(draws)).prev_sample
+    unit = float(np.spacing(np.float16(float(answer.abs().max()))))
+    return unit * float((step(1.0) - step(0.0)).abs().max())
 
 
 def to_rgb8(picture):

@@ -28,7 +28,7 @@ def text_encoder(seed, vocabulary_size, act="quick_gelu", hidden=CONTEXT):
     return CLIPTextModel(config).eval()
 
 
-def unet(seed, prediction, context=CONTEXT, answer=1.0, **config):
+def unet(seed, prediction, context=CONTEXT, **config):
     torch.manual_seed(seed)
     model = UNet2DConditionModel(
         **{
@@ -47,9 +47,6 @@ def unet(seed, prediction, context=CONTEXT, answer=1.0, **config):
     ).eval()
     strengthen_text(model)
     fit_head(model, prediction, context)
-    with torch.no_grad():
-        for parameter in model.conv_out.parameters():
-            parameter.mul_(answer)
     return model
 
 

@@ -10,7 +10,8 @@ LONG = (
 )
 
 
-def case(prompt, seed, steps, guidance, width=64, height=64, negative=""):
+def case(prompt, seed, steps, guidance, width=64, height=64, negative="", **image_to_image):
+    """`strength` and `init_seed`: the case starts from latents drawn from that seed."""
     return {
         "prompt": prompt,
         "negative": negative,
@@ -19,6 +20,7 @@ def case(prompt, seed, steps, guidance, width=64, height=64, negative=""):
         "guidance": guidance,
         "width": width,
         "height": height,
+        **image_to_image,
     }
 
 
@@ -38,6 +40,7 @@ PIPELINES = {
         "cases": {
             "guided": case("a photo of an astronaut riding a horse", 0, 8, 7.5, 128, 128),
             "wide": case(LONG, 42, 2, 1.0, 128, 64),
+            "edited": case("a photo of an astronaut riding a horse", 21, 8, 7.5, 64, 128, strength=0.6, init_seed=31),
         },
     },
     "sd2-b": {
@@ -71,9 +74,7 @@ PIPELINES = {
     "turbo-f16": {
         "seed": 104,
         "prediction": "epsilon",
-        # One step from pure noise multiplies the answer by 14.6. Below 1 its last f16 bit stays under the tolerance of 1e-3 of the
-        # latents' std; above, two right runtimes that round one value differently would be further apart.
-        "unet": {"answer": 0.3, "block_out_channels": (16, 24), "use_linear_projection": True, "attention_head_dim": (2, 3)},
+        "unet": {"block_out_channels": (16, 24), "use_linear_projection": True, "attention_head_dim": (2, 3)},
         "vae": (8, 16, 16),
         "text": {"act": "gelu"},
         "scheduler": ("EulerDiscreteScheduler", {"prediction_type": "epsilon", **EULER_TRAILING}),
@@ -81,6 +82,7 @@ PIPELINES = {
         "cases": {
             "one": case("a cinematic shot of a baby raccoon", 0, 1, 0.0),
             "tall": case("a big clock", 5, 4, 0.0, 64, 96),
+            "edited": case("a big clock", 22, 4, 0.0, strength=0.5, init_seed=32),
         },
     },
     "tiny-vae": {
@@ -107,6 +109,7 @@ PIPELINES = {
         "cases": {
             "guided": case("a house in the snow", 3, 8, 3.5, negative="summer"),
             "wide": case("two birds", 4, 2, 1.0, 96, 64),
+            "edited": case("two birds", 23, 8, 3.5, strength=0.6, init_seed=33, negative="summer"),
         },
     },
     "static": {
@@ -121,6 +124,7 @@ PIPELINES = {
         "cases": {
             "guided": case("a bowl of fruit", 8, 8, 7.5, negative="blurry"),
             "two": case("a bowl of fruit", 9, 2, 1.0),
+            "edited": case("a bowl of fruit", 24, 10, 1.0, strength=0.75, init_seed=34),
         },
     },
 }
