@@ -1,7 +1,10 @@
 //! The model that the repository ships, through the command that a newcomer runs first.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use undiffuse::engine::{self, Backend, Threads};
+use undiffuse::model::Graph;
+use undiffuse::value::Tensor;
 
 fn generate(prompt: &str, out: &Path, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_undiffuse"));
@@ -49,4 +52,28 @@ fn prompts_and_seeds_matter() {
         let apart = apple.as_raw().iter().zip(other.as_raw()).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>();
         assert!(apart / apple.as_raw().len() as f64 > 4.0, "{prompt}, seed {seed}: the same picture");
     }
+}
+
+fn played(stage: &str, input: &str, values: Tensor, output: &str) -> Vec<f32> {
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/sticker-64").join(stage).join("model.onnx");
+    let graph = Graph::open(&file).expect("a graph");
+    let mut engine = engine::load(graph, Backend::Auto, &Threads::new(None).expect("threads")).expect("an engine");
+    engine.run(&[(input, &values)]).expect("a run").take(output).expect("an output").into_f32()
+}
+
+#[test]
+fn the_encoder_gives_the_latents_that_the_decoder_takes() {
+    let picture = made("a blue heart", &["--seed", "1", "--native"]).1;
+    let planes = (0..3).flat_map(|c| picture.pixels().map(move |pixel| f32::from(pixel.0[c]) / 127.5 - 1.0));
+    let planes: Vec<f32> = planes.collect();
+    let input = Tensor::new(&[1, 3, 64, 64], planes.clone()).expect("a picture");
+    let latents = played("vae_encoder", "sample", input, "latent_sample");
+    let scale = (latents.iter().map(|z| z * z).sum::<f32>() / latents.len() as f32).sqrt();
+    assert!((0.3..3.0).contains(&scale), "latents should be about unit normal, root mean square {scale}");
+    let input = Tensor::new(&[1, 4, 16, 16], latents).expect("latents");
+    let back = played("vae_decoder", "latent_sample", input, "sample");
+    let squares = planes.iter().zip(&back).map(|(a, b)| f64::from(a - b.clamp(-1.0, 1.0)).powi(2));
+    let psnr = -10.0 * (squares.sum::<f64>() / planes.len() as f64 / 4.0).log10();
+    println!("PSNR {psnr:.1} dB");
+    assert!(psnr >= 25.0, "the picture comes back at {psnr:.1} dB");
 }
