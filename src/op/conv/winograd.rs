@@ -11,13 +11,11 @@ mod transform;
 
 pub(super) use transform::{F2, F4};
 
-use super::super::matrix::pack::even;
+use super::super::matrix::pack::{STRETCH, even};
 use super::super::tasks::{Shared, lines, split};
 use super::{Call, Conv, Method, PANEL, Packed, Picture};
 use transform::Filter;
 
-/// Most input channels whose transformed weights are held at a time.
-const DEPTH: usize = 128;
 /// Most tiles of a task.
 const BLOCK: usize = 128;
 /// Transformed input floats of a chunk, 6 MiB, unless that were too few tiles.
@@ -82,7 +80,7 @@ impl Sizes {
         let (places, tile) = (A * A, lines(conv.inputs));
         let chunk = longest(tiles, (CHUNK / (places * tile)).max(FEWEST));
         let block = longest(chunk, BLOCK.min(chunk.div_ceil(TASKS.div_ceil(conv.outputs.div_ceil(PANEL)))));
-        let depth = longest(conv.inputs, DEPTH);
+        let depth = longest(conv.inputs, STRETCH);
         Sizes {
             inputs: conv.inputs,
             places,
@@ -104,7 +102,7 @@ impl Sizes {
 
     /// Floats a thread: widened weights, transformed weights, sums.
     fn each(&self) -> usize {
-        9 * DEPTH * PANEL + self.places * (self.weight_plane + self.sum_plane)
+        9 * STRETCH * PANEL + self.places * (self.weight_plane + self.sum_plane)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::activation::Activation;
 use super::super::tasks::{Shared, lines, share, split};
-use super::pack::{Dynamic, PANEL, Packed, even};
+use super::pack::{Dynamic, PANEL, Packed, even, stretches};
 use super::tile::{ROWS, Tile};
 use super::{Cpu, Epilogue, Left};
 use pulp::{Simd, WithSimd};
@@ -145,13 +145,13 @@ impl<R: Rows> Product<'_, R> {
 
     fn depths(&self) -> Vec<Depth> {
         let (segments, length) = (self.rows.segments(), self.rows.length());
-        if length > DEPTH {
-            let parts = even(length, DEPTH);
-            let of = |segment| parts.clone().map(move |within| Depth { segments: segment..segment + 1, within });
-            (0..segments).flat_map(of).collect()
-        } else {
-            even(segments, DEPTH / length).map(|segments| Depth { segments, within: 0..length }).collect()
+        if segments == 1 {
+            return even(length, DEPTH).map(|within| Depth { segments: 0..1, within }).collect();
         }
+        let of = |within: Range<usize>| {
+            even(segments, DEPTH / within.len()).map(move |segments| Depth { segments, within: within.clone() })
+        };
+        stretches(segments, length).flat_map(of).collect()
     }
 
     fn tile_rows(&self, tile: usize) -> Range<usize> {
@@ -231,8 +231,7 @@ impl<R: Rows> Work<'_, '_, R> {
     /// All tiles by one panel over one part of `K`.
     #[inline(always)]
     fn block<S: Simd>(&self, simd: S, panel: usize, step: usize, depth: &Depth, widened: &mut [f32]) {
-        let length = self.product.rows.length();
-        let start = depth.segments.start * length + depth.within.start;
+        let start = depth.within.start * self.product.rows.segments() + depth.segments.start * depth.within.len();
         let right = self.product.right;
         let weights = right.panel(panel, start..start + depth.segments.len() * depth.within.len(), widened);
         let Columns { first, all: columns } = self.product.place;

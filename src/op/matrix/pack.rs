@@ -10,6 +10,13 @@ use std::sync::Arc;
 
 /// Columns of a panel.
 pub(crate) const PANEL: usize = 16;
+/// Most rows of every segment that stand together, where there are several segments.
+pub(crate) const STRETCH: usize = 128;
+
+/// How `length` rows of each of `segments` are cut: `[stretch 0 of segment 0, stretch 0 of segment 1, ..., stretch 1 of segment 0, ...]`.
+pub(crate) fn stretches(segments: usize, length: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+    even(length, if segments > 1 { STRETCH } else { length })
+}
 
 /// How weights are kept; the arithmetic is f32 always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -118,11 +125,12 @@ impl<'a> View<'a> {
     fn panel(&self, panel: usize, mut put: impl FnMut(usize, usize)) {
         let first = panel * PANEL;
         let width = PANEL.min(self.columns - first);
-        for segment in 0..self.segments {
-            for k in 0..self.length {
+        let mut place = 0;
+        for stretch in stretches(self.segments, self.length) {
+            for (segment, k) in (0..self.segments).flat_map(|segment| stretch.clone().map(move |k| (segment, k))) {
                 let index = segment * self.segment_stride + k * self.stride + first * self.column_stride;
-                let place = (segment * self.length + k) * PANEL;
                 (0..width).for_each(|n| put(place + n, index + n * self.column_stride));
+                place += PANEL;
             }
         }
     }
@@ -140,7 +148,7 @@ enum Data {
 }
 
 /// A `[K, N]` matrix in panels of 16 columns, the last one filled with zeros: for every panel, for every row, 16 elements. Plain contiguous
-/// bytes, so they can be kept in a file and used from its mapping. `K` counts `segments` of `length` rows.
+/// bytes, so they can be kept in a file and used from its mapping. `K` counts `segments` of `length` rows, in the order of [`stretches`].
 #[derive(Clone)]
 pub(crate) struct Packed {
     storage: Storage,

@@ -3,12 +3,13 @@
 #![allow(clippy::needless_range_loop)]
 
 use super::super::super::activation::Activation;
-use super::super::super::matrix::pack::even;
+use super::super::super::matrix::pack::{STRETCH, even, stretches};
 use super::super::super::matrix::tile::{ROWS, Tile};
 use super::super::super::tasks::Shared;
-use super::transform::{self, Filter};
-use super::{Call, DEPTH, PANEL, Packed, Sizes};
+use super::transform::{self, Filter, Sink, Source};
+use super::{Call, PANEL, Packed, Sizes};
 use pulp::{Simd, WithSimd};
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -36,9 +37,9 @@ impl<F: Filter<A, M>, const A: usize, const M: usize> WithSimd for Multiply<'_, 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Task { call, sizes, packed, panel, first, tiles, from, out, scratch } = self.0;
-        let (widened, rest) = scratch.split_at_mut(9 * DEPTH * PANEL);
+        let (widened, rest) = scratch.split_at_mut(9 * STRETCH * PANEL);
         let (weights, sums) = rest.split_at_mut(sizes.places * sizes.weight_plane);
-        for channels in even(sizes.inputs, DEPTH) {
+        for channels in stretches(9, sizes.inputs) {
             transform_weights::<S, F, A, M>(
                 simd,
                 packed,
@@ -51,9 +52,10 @@ impl<F: Filter<A, M>, const A: usize, const M: usize> WithSimd for Multiply<'_, 
             let products = Products { sizes, tiles: tiles.clone(), channels, from };
             products.add(simd, weights, sums);
         }
+        let sums = &*Cell::from_mut(sums);
         let back = Back::new(call, sizes, panel, out);
         for (index, tile) in tiles.enumerate() {
-            back.tile::<S, F, A, M>(simd, &sums[index * PANEL..], first + tile);
+            back.tile::<S, F, A, M>(simd, sums, index * PANEL, first + tile);
         }
     }
 }
@@ -69,29 +71,71 @@ fn transform_weights<S: Simd, F: Filter<A, M>, const A: usize, const M: usize>(
     to: &mut [f32],
     plane: usize,
 ) {
+    let to = &*Cell::from_mut(to);
     let count = channels.len() * PANEL;
-    let mut buffers = widened.chunks_mut(DEPTH * PANEL);
-    let taps: [&[f32]; 9] = std::array::from_fn(|tap| {
-        let rows = tap * packed.length() + channels.start..tap * packed.length() + channels.end;
-        packed.panel(panel, rows, buffers.next().expect("a buffer for every tap"))
-    });
-    assert!(taps.iter().all(|tap| tap.len() == count) && to.len() >= (A * A - 1) * plane + count, "rows of weights");
+    let taps = packed.panel(panel, channels.start * 9..channels.end * 9, widened);
+    assert!(taps.len() == 9 * count && to.as_slice_of_cells().len() >= (A * A - 1) * plane + count, "rows of weights");
     for place in (0..count).step_by(S::F32_LANES) {
-        let mut filter = [[simd.splat_f32s(0.0); 3]; 3];
-        for tap in 0..9 {
-            // SAFETY: `place` and the vector after it lie in the `count` floats, a multiple of sixteen, that every tap has.
-            filter[tap / 3][tap % 3] = unsafe { taps[tap].as_ptr().add(place).cast::<S::f32s>().read_unaligned() };
-        }
-        let spread = transform::weights::<S, F, A, M>(simd, &filter);
-        for y in 0..A {
-            for x in 0..A {
-                // SAFETY: as above, for every plane.
-                unsafe {
-                    let to = to.as_mut_ptr().add((y * A + x) * plane + place);
-                    to.cast::<S::f32s>().write_unaligned(spread[y][x]);
-                }
-            }
-        }
+        let (from, to) = (Taps { floats: taps, apart: count, place }, Places::new::<S>(to, A, plane, place));
+        transform::weights::<S, F, A, M>(simd, &from, &to);
+    }
+}
+
+/// A vector of every tap, `apart` floats from each other.
+struct Taps<'a> {
+    floats: &'a [f32],
+    apart: usize,
+    place: usize,
+}
+
+impl<S: Simd> Source<S> for Taps<'_> {
+    #[inline(always)]
+    fn get(&self, _: S, y: usize, x: usize) -> S::f32s {
+        let start = (y * 3 + x) * self.apart + self.place;
+        debug_assert!(start + S::F32_LANES <= self.floats.len());
+        // SAFETY: who makes it has checked nine times `apart` floats, and steps by vectors inside of `apart`.
+        unsafe { self.floats.as_ptr().add(start).cast::<S::f32s>().read_unaligned() }
+    }
+}
+
+/// Vectors of a square of planes, `apart` floats from each other.
+struct Places<'a> {
+    floats: &'a Cell<[f32]>,
+    width: usize,
+    apart: usize,
+    place: usize,
+}
+
+impl<'a> Places<'a> {
+    /// Nothing is checked later: all of `width` x `width` places from `place` on have a vector's floats.
+    #[inline(always)]
+    fn new<S: Simd>(floats: &'a Cell<[f32]>, width: usize, apart: usize, place: usize) -> Places<'a> {
+        let last = (width * width - 1) * apart + place + S::F32_LANES;
+        assert!(last <= floats.as_slice_of_cells().len(), "a vector in every plane");
+        Places { floats, width, apart, place }
+    }
+
+    #[inline(always)]
+    fn at(&self, y: usize, x: usize) -> *mut f32 {
+        debug_assert!(y < self.width && x < self.width);
+        // SAFETY: `new` has checked the last place.
+        unsafe { self.floats.as_ptr().cast::<f32>().add((y * self.width + x) * self.apart + self.place) }
+    }
+}
+
+impl<S: Simd> Source<S> for Places<'_> {
+    #[inline(always)]
+    fn get(&self, _: S, y: usize, x: usize) -> S::f32s {
+        // SAFETY: `new` has checked that a vector is there.
+        unsafe { self.at(y, x).cast::<S::f32s>().read_unaligned() }
+    }
+}
+
+impl<S: Simd> Sink<S> for Places<'_> {
+    #[inline(always)]
+    fn put(&self, _: S, y: usize, x: usize, value: S::f32s) {
+        // SAFETY: as above; cells may be written.
+        unsafe { self.at(y, x).cast::<S::f32s>().write_unaligned(value) };
     }
 }
 
@@ -142,6 +186,25 @@ impl Products<'_> {
     }
 }
 
+/// A tile's pixels in the output, as far as they lie in the picture, a vector of channels of each.
+struct Pixels<'a, 'b, 'c, V> {
+    back: &'c Back<'a, 'b>,
+    bias: V,
+    rows: usize,
+    size: [usize; 2],
+    lane: usize,
+}
+
+impl<S: Simd> Sink<S> for Pixels<'_, '_, '_, S::f32s> {
+    #[inline(always)]
+    fn put(&self, simd: S, y: usize, x: usize, value: S::f32s) {
+        if y < self.size[0] && x < self.size[1] {
+            let row = self.rows + y * self.back.call.output[1] + x;
+            self.back.write(simd, simd.add_f32s(value, self.bias), row, self.lane);
+        }
+    }
+}
+
 /// Writes tiles of sums into the output.
 struct Back<'a, 'b> {
     call: &'a Call<'b>,
@@ -164,29 +227,24 @@ impl<'a, 'b> Back<'a, 'b> {
     }
 
     #[inline(always)]
-    fn tile<S: Simd, F: Filter<A, M>, const A: usize, const M: usize>(&self, simd: S, sums: &[f32], tile: usize) {
+    fn tile<S: Simd, F: Filter<A, M>, const A: usize, const M: usize>(
+        &self,
+        simd: S,
+        sums: &Cell<[f32]>,
+        place: usize,
+        tile: usize,
+    ) {
         let [down, across] = self.sizes.grid;
         let [height, width] = self.call.output;
         let picture = tile / (down * across);
         let (y, x) = (tile / across % down * M, tile % across * M);
         let bias = self.bias_of(picture);
         for lane in (0..self.width).step_by(S::F32_LANES) {
-            let mut tile = [[simd.splat_f32s(0.0); A]; A];
-            for y in 0..A {
-                for x in 0..A {
-                    let from = &sums[(y * A + x) * self.sizes.sum_plane + lane..][..S::F32_LANES];
-                    // SAFETY: a vector's floats are there.
-                    tile[y][x] = unsafe { from.as_ptr().cast::<S::f32s>().read_unaligned() };
-                }
-            }
-            let back = transform::back::<S, F, A, M>(simd, &tile);
+            let from = Places::new::<S>(sums, A, self.sizes.sum_plane, place + lane);
             let bias = simd.partial_load_f32s(&bias[lane..lane + S::F32_LANES]);
-            for dy in 0..M.min(height - y) {
-                for dx in 0..M.min(width - x) {
-                    let row = (picture * height + y + dy) * width + x + dx;
-                    self.write(simd, simd.add_f32s(back[dy][dx], bias), row, lane);
-                }
-            }
+            let rows = (picture * height + y) * width + x;
+            let to = Pixels { back: self, bias, rows, size: [height - y, width - x], lane };
+            transform::back::<S, F, A, M>(simd, &from, &to);
         }
     }
 

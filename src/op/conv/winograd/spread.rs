@@ -4,7 +4,7 @@
 
 use super::super::super::tasks::Shared;
 use super::super::cpu::pixel;
-use super::transform::{Filter, spread};
+use super::transform::{Filter, Sink, Source, spread};
 use super::{Call, Sizes};
 use pulp::{Simd, WithSimd};
 use std::marker::PhantomData;
@@ -33,8 +33,61 @@ impl<F: Filter<A, M>, const A: usize, const M: usize> WithSimd for Spread<'_, '_
             let pixels: [[&[f32]; A]; A] = task.pixels::<A, M>(tile);
             let home = (tile - task.first) * task.sizes.tile;
             for channel in (0..inputs).step_by(lanes) {
-                task.one::<S, F, A, M>(simd, &pixels, channel, home + channel);
+                let to = Planes { to: task.to, places: A, plane: task.sizes.tile_plane, place: home + channel };
+                if channel + lanes <= inputs {
+                    spread::<S, F, A, M>(simd, &Whole { pixels: &pixels, channel }, &to);
+                } else {
+                    spread::<S, F, A, M>(simd, &Rest { pixels: &pixels, channel }, &to);
+                }
             }
+        }
+    }
+}
+
+/// A vector of channels of every pixel under a tile.
+struct Whole<'a, const A: usize> {
+    pixels: &'a [[&'a [f32]; A]; A],
+    channel: usize,
+}
+
+impl<S: Simd, const A: usize> Source<S> for Whole<'_, A> {
+    #[inline(always)]
+    fn get(&self, _: S, y: usize, x: usize) -> S::f32s {
+        let pixel = self.pixels[y][x];
+        debug_assert!(self.channel + S::F32_LANES <= pixel.len());
+        // SAFETY: `Whole` is made only where a vector's channels are left.
+        unsafe { pixel.as_ptr().add(self.channel).cast::<S::f32s>().read_unaligned() }
+    }
+}
+
+/// The channels that are fewer than a vector has.
+struct Rest<'a, const A: usize> {
+    pixels: &'a [[&'a [f32]; A]; A],
+    channel: usize,
+}
+
+impl<S: Simd, const A: usize> Source<S> for Rest<'_, A> {
+    #[inline(always)]
+    fn get(&self, simd: S, y: usize, x: usize) -> S::f32s {
+        simd.partial_load_f32s(&self.pixels[y][x][self.channel..])
+    }
+}
+
+/// The same place of every plane.
+struct Planes {
+    to: Shared,
+    places: usize,
+    plane: usize,
+    place: usize,
+}
+
+impl<S: Simd> Sink<S> for Planes {
+    #[inline(always)]
+    fn put(&self, _: S, y: usize, x: usize, value: S::f32s) {
+        // SAFETY: a tile of every plane has room for all channels rounded up to whole lines, and no other task has this tile.
+        unsafe {
+            let to = self.to.at((y * self.places + x) * self.plane + self.place);
+            to.cast::<S::f32s>().write_unaligned(value);
         }
     }
 }
@@ -53,41 +106,5 @@ impl<'b> Task<'_, 'b> {
             None => &self.padding[..conv.inputs],
         };
         std::array::from_fn(|dy| std::array::from_fn(|dx| at(dy, dx)))
-    }
-
-    /// One vector of channels, written `place` floats into every plane.
-    #[inline(always)]
-    fn one<S: Simd, F: Filter<A, M>, const A: usize, const M: usize>(
-        &self,
-        simd: S,
-        pixels: &[[&[f32]; A]; A],
-        channel: usize,
-        place: usize,
-    ) {
-        let mut tile = [[simd.splat_f32s(0.0); A]; A];
-        if channel + S::F32_LANES <= self.sizes.inputs {
-            for y in 0..A {
-                for x in 0..A {
-                    // SAFETY: every pixel has all input channels.
-                    tile[y][x] = unsafe { pixels[y][x].as_ptr().add(channel).cast::<S::f32s>().read_unaligned() };
-                }
-            }
-        } else {
-            for y in 0..A {
-                for x in 0..A {
-                    tile[y][x] = simd.partial_load_f32s(&pixels[y][x][channel..]);
-                }
-            }
-        }
-        let spread = spread::<S, F, A, M>(simd, &tile);
-        for y in 0..A {
-            for x in 0..A {
-                // SAFETY: a tile of every plane has room for all channels rounded up to whole lines, and no other task has this tile.
-                unsafe {
-                    let to = self.to.at((y * A + x) * self.sizes.tile_plane + place);
-                    to.cast::<S::f32s>().write_unaligned(spread[y][x]);
-                }
-            }
-        }
     }
 }

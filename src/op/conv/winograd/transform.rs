@@ -3,6 +3,7 @@
 #![allow(clippy::needless_range_loop)]
 
 use pulp::Simd;
+use std::mem::MaybeUninit;
 
 /// The transforms that turn `M` outputs of a 3-tap filter, `A = M + 2` inputs, into `A` products.
 pub(crate) trait Filter<const A: usize, const M: usize>: Sync {
@@ -96,69 +97,105 @@ fn scaled<S: Simd>(simd: S, factor: f32, x: S::f32s) -> S::f32s {
     simd.mul_f32s(simd.splat_f32s(factor), x)
 }
 
+/// Where a transform reads its tile, a vector at a time.
+pub(super) trait Source<S: Simd> {
+    fn get(&self, simd: S, y: usize, x: usize) -> S::f32s;
+}
+
+/// Where a transform writes its tile.
+pub(super) trait Sink<S: Simd> {
+    fn put(&self, simd: S, y: usize, x: usize, value: S::f32s);
+}
+
+/// Rows of vectors between the transforms along the two axes; set before they are read, and not worth a `memset` before that.
+struct Half<V, const Y: usize, const X: usize>([[MaybeUninit<V>; X]; Y]);
+
+impl<V: Copy, const Y: usize, const X: usize> Half<V, Y, X> {
+    #[inline(always)]
+    fn new() -> Self {
+        Half([[const { MaybeUninit::uninit() }; X]; Y])
+    }
+
+    #[inline(always)]
+    fn set(&mut self, x: usize, column: [V; Y]) {
+        for y in 0..Y {
+            self.0[y][x] = MaybeUninit::new(column[y]);
+        }
+    }
+
+    /// # Safety
+    /// Every column was set.
+    #[inline(always)]
+    unsafe fn row(&self, y: usize) -> [V; X] {
+        // SAFETY: the caller's promise; initialised or not, a vector has one layout.
+        unsafe { std::mem::transmute_copy(&self.0[y]) }
+    }
+}
+
 /// `B' d B`.
 #[inline(always)]
 pub(super) fn spread<S: Simd, F: Filter<A, M>, const A: usize, const M: usize>(
     simd: S,
-    d: &[[S::f32s; A]; A],
-) -> [[S::f32s; A]; A] {
-    let mut out = [[simd.splat_f32s(0.0); A]; A];
+    from: &impl Source<S>,
+    to: &impl Sink<S>,
+) {
+    let mut half = Half::<S::f32s, A, A>::new();
     for x in 0..A {
         let mut column = [simd.splat_f32s(0.0); A];
         for y in 0..A {
-            column[y] = d[y][x];
+            column[y] = from.get(simd, y, x);
         }
-        let column = F::input(simd, column);
-        for y in 0..A {
-            out[y][x] = column[y];
-        }
+        half.set(x, F::input(simd, column));
     }
     for y in 0..A {
-        out[y] = F::input(simd, out[y]);
+        // SAFETY: all columns are set.
+        let row = F::input(simd, unsafe { half.row(y) });
+        for x in 0..A {
+            to.put(simd, y, x, row[x]);
+        }
     }
-    out
 }
 
 /// `G g G'`.
 #[inline(always)]
 pub(super) fn weights<S: Simd, F: Filter<A, M>, const A: usize, const M: usize>(
     simd: S,
-    g: &[[S::f32s; 3]; 3],
-) -> [[S::f32s; A]; A] {
-    let mut half = [[simd.splat_f32s(0.0); 3]; A];
+    from: &impl Source<S>,
+    to: &impl Sink<S>,
+) {
+    let mut half = Half::<S::f32s, A, 3>::new();
     for x in 0..3 {
-        let column = F::weight(simd, [g[0][x], g[1][x], g[2][x]]);
-        for y in 0..A {
-            half[y][x] = column[y];
+        half.set(x, F::weight(simd, [from.get(simd, 0, x), from.get(simd, 1, x), from.get(simd, 2, x)]));
+    }
+    for y in 0..A {
+        // SAFETY: all columns are set.
+        let row = F::weight(simd, unsafe { half.row(y) });
+        for x in 0..A {
+            to.put(simd, y, x, row[x]);
         }
     }
-    let mut out = [[simd.splat_f32s(0.0); A]; A];
-    for y in 0..A {
-        out[y] = F::weight(simd, half[y]);
-    }
-    out
 }
 
 /// `A' m A`.
 #[inline(always)]
 pub(super) fn back<S: Simd, F: Filter<A, M>, const A: usize, const M: usize>(
     simd: S,
-    m: &[[S::f32s; A]; A],
-) -> [[S::f32s; M]; M] {
-    let mut half = [[simd.splat_f32s(0.0); A]; M];
+    from: &impl Source<S>,
+    to: &impl Sink<S>,
+) {
+    let mut half = Half::<S::f32s, M, A>::new();
     for x in 0..A {
         let mut column = [simd.splat_f32s(0.0); A];
         for y in 0..A {
-            column[y] = m[y][x];
+            column[y] = from.get(simd, y, x);
         }
-        let column = F::output(simd, column);
-        for y in 0..M {
-            half[y][x] = column[y];
-        }
+        half.set(x, F::output(simd, column));
     }
-    let mut out = [[simd.splat_f32s(0.0); M]; M];
     for y in 0..M {
-        out[y] = F::output(simd, half[y]);
+        // SAFETY: all columns are set.
+        let row = F::output(simd, unsafe { half.row(y) });
+        for x in 0..M {
+            to.put(simd, y, x, row[x]);
+        }
     }
-    out
 }
