@@ -136,7 +136,9 @@ impl View {
         if self.volume() == 0 {
             return self.offset;
         }
-        self.offset + self.shape.iter().zip(&self.strides).map(|(length, stride)| (length - 1) * stride).sum::<usize>() + 1
+        self.offset
+            + self.shape.iter().zip(&self.strides).map(|(length, stride)| (length - 1) * stride).sum::<usize>()
+            + 1
     }
 
     /// Calls `visit` with the place of each element in row-major order.
@@ -202,7 +204,8 @@ mod tests {
 
     #[test]
     fn a_reshape_sees_the_same_elements_in_the_same_order() {
-        let shapes: [&[usize]; 8] = [&[24], &[2, 12], &[2, 3, 4], &[1, 24, 1], &[4, 6], &[2, 1, 12], &[3, 8], &[2, 2, 6]];
+        let shapes: [&[usize]; 8] =
+            [&[24], &[2, 12], &[2, 3, 4], &[1, 24, 1], &[4, 6], &[2, 1, 12], &[3, 8], &[2, 2, 6]];
         let bases = [View::dense(&[2, 3, 4]), View::ordered(&[2, 3, 4], &[0, 2, 1]), View::ordered(&[4, 6], &[1, 0])];
         let mut said = 0;
         for (base, shape) in bases.iter().flat_map(|base| shapes.iter().map(move |shape| (base, shape))) {

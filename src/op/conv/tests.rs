@@ -140,7 +140,7 @@ fn every_epilogue() {
                 bias: on(0).then_some(&bias[..]),
                 shift: on(1).then_some(Shift { values: &shift, rows: 30 }),
                 residual: on(2).then_some(&residual[..]),
-                activation: if on(3) { Activation::Relu } else { Activation::None },
+                activation: if on(3) { Activation::Silu } else { Activation::None },
                 scale: if on(4) { 0.7 } else { 1.0 },
             };
             check(conv, size, method, &epilogue);

@@ -59,9 +59,9 @@ pub(crate) fn finish(sums: &mut [f64], columns: usize, epilogue: &Epilogue) {
         let (row, column) = (index / columns, index % columns);
         *sum += epilogue.bias.map_or(0.0, |bias| f64::from(bias[column]));
         *sum += epilogue.shift.map_or(0.0, |shift| f64::from(shift.values[row / shift.rows * columns + column]));
-        #[allow(unreachable_patterns)]
         let activated = match epilogue.activation {
             Activation::None => *sum,
+            Activation::Silu => *sum / (1.0 + (-*sum).exp()),
             Activation::Relu => sum.max(0.0),
             other => panic!("{other:?} has no reference here"),
         };
@@ -130,7 +130,7 @@ fn every_epilogue() {
                 bias: on(0).then_some(&bias[..]),
                 shift: on(1).then_some(Shift { values: &shift, rows: m / 2 }),
                 residual: on(2).then_some(&residual[..]),
-                activation: if on(3) { Activation::Relu } else { Activation::None },
+                activation: if on(3) { Activation::Silu } else { Activation::None },
                 scale: if on(4) { 0.7 } else { 1.0 },
             };
             let expected = reference(&a, &b, shape, &epilogue);
