@@ -3,7 +3,12 @@
 
 pub(crate) mod activation;
 pub(crate) mod conv;
+pub(crate) mod gated;
 pub(crate) mod matrix;
+pub(crate) mod norm;
 pub(crate) mod simd;
 pub(crate) mod tasks;
 pub(crate) mod view;
+
+#[cfg(test)]
+mod testing;

@@ -62,6 +62,21 @@ impl Each<'_> {
     }
 }
 
+/// Runs `task(index, piece)` for every piece, in any order: pieces of an output that are written independently.
+pub(crate) fn pieces<T: Send>(threads: &Threads, pieces: Vec<T>, task: impl Fn(usize, T) + Sync) {
+    match threads.pool() {
+        Some(pool) if pieces.len() > 1 => pool.install(|| {
+            pieces.into_par_iter().enumerate().with_max_len(1).for_each(|(index, piece)| task(index, piece));
+        }),
+        _ => pieces.into_iter().enumerate().for_each(|(index, piece)| task(index, piece)),
+    }
+}
+
+/// Runs `task(start, piece)` for runs of `length` elements of `output`; `start` is the first's index.
+pub(crate) fn runs<T: Send>(threads: &Threads, output: &mut [T], length: usize, task: impl Fn(usize, &mut [T]) + Sync) {
+    pieces(threads, output.chunks_mut(length.max(1)).collect(), |index, piece| task(index * length.max(1), piece));
+}
+
 /// The part of `0..total` that falls to `index` when `count` share it as evenly as they can.
 pub(crate) fn share(total: usize, count: usize, index: usize) -> std::ops::Range<usize> {
     total * index / count..total * (index + 1) / count
