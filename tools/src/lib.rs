@@ -4,6 +4,8 @@
 pub mod dataset;
 pub mod evaluate;
 pub mod export;
+#[cfg(feature = "train")]
+pub mod lesson;
 pub mod net;
 pub mod picture;
 pub mod plot;

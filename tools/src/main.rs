@@ -1,9 +1,9 @@
 //! The command `undiffuse-tools`: one subcommand a stage.
 
 use clap::{Parser, Subcommand};
-#[cfg(feature = "train")]
-use undiffuse_tools::train;
 use undiffuse_tools::{dataset, evaluate, export};
+#[cfg(feature = "train")]
+use undiffuse_tools::{lesson, train};
 
 #[derive(Parser)]
 #[command(version, about)]
@@ -16,6 +16,10 @@ struct Cli {
 enum Command {
     /// Fetch the pinned emoji packages, render them and pack them into one file.
     Dataset(dataset::Args),
+    /// The whole idea, taught and proved on a case where everything is known.
+    #[cfg(feature = "train")]
+    #[command(subcommand)]
+    Lesson(lesson::Lesson),
     /// Train a network.
     #[cfg(feature = "train")]
     #[command(subcommand)]
@@ -30,6 +34,8 @@ fn main() -> anyhow::Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     match Cli::parse().command {
         Command::Dataset(args) => dataset::run(&args),
+        #[cfg(feature = "train")]
+        Command::Lesson(lesson) => lesson.run(),
         #[cfg(feature = "train")]
         Command::Train(train) => train.run(),
         Command::Evaluate(args) => evaluate::run(&args),

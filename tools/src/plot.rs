@@ -1,7 +1,8 @@
-//! Line plots as PNG.
+//! Plots as PNG.
 
 use anyhow::{Context, Result, anyhow};
-use image::RgbImage;
+use image::{RgbImage, imageops};
+use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::path::Path;
 use std::sync::Once;
@@ -9,23 +10,36 @@ use std::sync::Once;
 /// A name and its points.
 pub type Series<'a> = (&'a str, &'a [(f64, f64)]);
 
+/// What a plot is drawn on.
+pub type Area<'a> = DrawingArea<BitMapBackend<'a>, Shift>;
+
 /// Draws named lines, a colour each, into a PNG of 900x480.
 pub fn lines(path: &Path, title: &str, x_name: &str, series: &[Series]) -> Result<()> {
+    save(path, SIZE, 1, |root| draw(root, title, x_name, series))
+}
+
+/// Writes a PNG of `size` (width and height). `draw` gets a white area of `fine` times that, which is averaged down, so that
+/// small shapes have smooth edges.
+pub fn save(path: &Path, size: (u32, u32), fine: u32, draw: impl FnOnce(&Area) -> Result<()>) -> Result<()> {
     font()?;
-    let mut pixels = vec![255; 3 * (SIZE.0 * SIZE.1) as usize];
-    draw(&mut pixels, title, x_name, series)?;
-    let picture = RgbImage::from_raw(SIZE.0, SIZE.1, pixels).context("the plot's buffer has another size")?;
+    let (width, height) = (size.0 * fine, size.1 * fine);
+    let mut pixels = vec![255; 3 * (width * height) as usize];
+    {
+        let root = BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area();
+        draw(&root)?;
+        root.present()?;
+    }
+    let picture = RgbImage::from_raw(width, height, pixels).context("the plot's buffer has another size")?;
+    let picture = if fine == 1 { picture } else { imageops::thumbnail(&picture, size.0, size.1) };
     picture.save(path).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Width and height of a plot.
 const SIZE: (u32, u32) = (900, 480);
 
-fn draw(pixels: &mut [u8], title: &str, x_name: &str, series: &[Series]) -> Result<()> {
+fn draw(root: &Area, title: &str, x_name: &str, series: &[Series]) -> Result<()> {
     let (x, y) = ranges(series);
-    let root = BitMapBackend::with_buffer(pixels, SIZE).into_drawing_area();
-    root.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&root)
+    let mut chart = ChartBuilder::on(root)
         .caption(title, ("sans-serif", 20))
         .margin(12)
         .x_label_area_size(36)
@@ -42,7 +56,7 @@ fn draw(pixels: &mut [u8], title: &str, x_name: &str, series: &[Series]) -> Resu
     if series.len() > 1 {
         chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3)).draw()?;
     }
-    Ok(root.present()?)
+    Ok(())
 }
 
 fn ranges(series: &[Series]) -> ((f64, f64), (f64, f64)) {

@@ -9,7 +9,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::{Device, Kind, Tensor};
 
@@ -222,10 +221,10 @@ pub fn train(options: &Options, state: &mut State, task: &mut dyn Task) -> Resul
         state.load(&checkpoint, options.seed)?;
         println!("going on from step {} of {}", state.step, checkpoint.display());
     }
-    let stop = interrupt()?;
+    catch_interrupts()?;
     let bar = bar(options.steps, state.step);
     let mut log = Log::open(folder, task.figures(), state.step)?;
-    while state.step < options.steps && !stop.load(Ordering::Relaxed) {
+    while state.step < options.steps && !interrupted() {
         let seed = mix(options.seed, &format!("step {}", state.step));
         tch::manual_seed(seed as i64);
         let (loss, figures) = task.loss(&state.params, &mut Draws::new(seed))?;
@@ -262,12 +261,16 @@ fn bar(steps: u64, from: u64) -> ProgressBar {
     bar
 }
 
-/// A flag that SIGINT, SIGTERM and SIGHUP raise: the step is finished and a checkpoint is written.
-fn interrupt() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let raised = flag.clone();
-    match ctrlc::set_handler(move || raised.store(true, Ordering::Relaxed)) {
-        Ok(()) | Err(ctrlc::Error::MultipleHandlers) => Ok(flag),
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether SIGINT, SIGTERM or SIGHUP came after [`train`] was called: it finishes the step and writes a checkpoint.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+fn catch_interrupts() -> Result<()> {
+    match ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Relaxed)) {
+        Ok(()) | Err(ctrlc::Error::MultipleHandlers) => Ok(()),
         Err(e) => Err(e.into()),
     }
 }
