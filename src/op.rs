@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod activation;
+pub(crate) mod attention;
 pub(crate) mod conv;
 pub(crate) mod gated;
 pub(crate) mod matrix;
