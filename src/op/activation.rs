@@ -49,19 +49,18 @@ impl Activation {
     /// The function of every lane of `v`. NaN stays NaN.
     #[inline(always)]
     pub(crate) fn apply<S: Simd>(self, simd: S, v: S::f32s) -> S::f32s {
-        let scaled = |factor: f32| simd.mul_f32s(v, simd.splat_f32s(factor));
         match self {
             Activation::None => v,
             Activation::Silu => simd.mul_f32s(v, sigmoid(simd, v)),
             Activation::Gelu => {
-                let normal = erf(simd, scaled(std::f32::consts::FRAC_1_SQRT_2));
-                let half = scaled(0.5);
+                let normal = erf(simd, scaled(simd, v, std::f32::consts::FRAC_1_SQRT_2));
+                let half = scaled(simd, v, 0.5);
                 simd.mul_add_e_f32s(half, normal, half)
             }
             Activation::GeluTanh => simd.mul_f32s(v, sigmoid(simd, gelu_tanh_inner(simd, v))),
-            Activation::QuickGelu => simd.mul_f32s(v, sigmoid(simd, scaled(1.702))),
+            Activation::QuickGelu => simd.mul_f32s(v, sigmoid(simd, scaled(simd, v, 1.702))),
             Activation::Relu => negative(simd, v, simd.splat_f32s(0.0)),
-            Activation::LeakyRelu(slope) => negative(simd, v, scaled(slope)),
+            Activation::LeakyRelu(slope) => negative(simd, v, scaled(simd, v, slope)),
             Activation::Sigmoid => sigmoid(simd, v),
             Activation::Tanh => tanh(simd, v),
             Activation::Clamp { lo, hi } => clamp(simd, v, lo, hi),
@@ -69,7 +68,7 @@ impl Activation {
             Activation::HardSwish => simd.mul_f32s(v, hard_sigmoid(simd, v, 1.0 / 6.0, 0.5)),
             Activation::Elu(alpha) => {
                 // e^x - 1 = 2 t / (1 - t) with t = tanh(x / 2) loses nothing near 0.
-                let t = tanh(simd, scaled(0.5));
+                let t = tanh(simd, scaled(simd, v, 0.5));
                 let below = simd.div_f32s(t, simd.sub_f32s(simd.splat_f32s(1.0), t));
                 negative(simd, v, simd.mul_f32s(below, simd.splat_f32s(2.0 * alpha)))
             }
@@ -82,6 +81,12 @@ impl Lanes for Activation {
     fn apply<S: Simd>(self, simd: S, v: S::f32s) -> S::f32s {
         self.apply(simd, v)
     }
+}
+
+// Functions, not closures: a closure is not compiled for the vector unit of its caller.
+#[inline(always)]
+fn scaled<S: Simd>(simd: S, v: S::f32s, factor: f32) -> S::f32s {
+    simd.mul_f32s(v, simd.splat_f32s(factor))
 }
 
 /// `below` where `v` is negative, `v` elsewhere.

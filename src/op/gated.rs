@@ -52,7 +52,7 @@ impl WithSimd for Task<'_> {
         for (row, out) in self.input.chunks_exact(2 * width).zip(self.output.chunks_exact_mut(width)) {
             let (first, second) = row.split_at(width);
             let (hidden, gate) = if gate_last { (first, second) } else { (second, first) };
-            let [(hs, h_tail), (gs, g_tail)] = [hidden, gate].map(|half| S::as_simd_f32s(half));
+            let ((hs, h_tail), (gs, g_tail)) = (S::as_simd_f32s(hidden), S::as_simd_f32s(gate));
             let (to, to_tail) = S::as_mut_simd_f32s(out);
             for (to, (&h, &g)) in to.iter_mut().zip(hs.iter().zip(gs)) {
                 *to = simd.mul_f32s(h, activation.apply(simd, g));

@@ -9,7 +9,8 @@ pub(crate) fn arch() -> Arch {
     *ARCH.get_or_init(Arch::new)
 }
 
-/// Runs `op` on the widest vector unit.
+/// Runs `op` on the widest vector unit. All that it calls must be `#[inline(always)]`, and no closure may touch vectors: what is not inlined is not
+/// compiled for the unit.
 pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
     arch().dispatch(op)
 }

@@ -94,12 +94,12 @@ impl Task<'_> {
         let count = self.count.next_multiple_of(STRIP);
         for t in 0..count {
             let packed = &mut buffers.queries[t / STRIP * STRIP * width..][..STRIP * width];
-            let to = packed.iter_mut().skip(t % STRIP).step_by(STRIP);
+            let to = packed.as_chunks_mut::<STRIP>().0;
             if t < self.count {
                 let line = self.queries.line(self.batch, self.first + t, self.head, width);
-                to.zip(line).for_each(|(to, &q)| *to = q * scale);
+                to.iter_mut().zip(line).for_each(|(to, &q)| to[t % STRIP] = q * scale);
             } else {
-                to.for_each(|to| *to = 0.0);
+                to.iter_mut().for_each(|to| to[t % STRIP] = 0.0);
             }
         }
     }
@@ -268,8 +268,12 @@ fn add<S: Simd, const V: usize>(
     let values = as_arrays::<V, _>(S::as_simd_f32s(values).0).0;
     let sums = as_arrays_mut::<V, _>(S::as_mut_simd_f32s(sums).0).0;
     let weights: [&[f32]; STRIP] = std::array::from_fn(|r| &weights[r * stride..][..values.len()]);
-    let mut held: [[S::f32s; V]; STRIP] =
-        std::array::from_fn(|r| sums[r].map(|sum| simd.mul_f32s(sum, simd.splat_f32s(shrink[r]))));
+    let mut held = [[simd.splat_f32s(0.0); V]; STRIP];
+    for r in 0..STRIP {
+        for v in 0..V {
+            held[r][v] = simd.mul_f32s(sums[r][v], simd.splat_f32s(shrink[r]));
+        }
+    }
     for (s, value) in values.iter().enumerate() {
         for r in 0..STRIP {
             let weight = simd.splat_f32s(weights[r][s]);

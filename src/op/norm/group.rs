@@ -132,27 +132,22 @@ impl WithSimd for Moments<'_> {
 #[inline(always)]
 fn moments<S: Simd, const V: usize>(simd: S, block: &[f32], channels: usize, range: Range<usize>, moments: &mut [f32]) {
     let (width, lanes) = (range.len(), S::F32_LANES);
-    let load = |row: &[f32]| {
-        let row = &row[range.clone()];
-        if width == V * lanes {
-            let row = S::as_simd_f32s(row).0;
-            return std::array::from_fn::<S::f32s, V, _>(|v| row[v]);
-        }
-        std::array::from_fn(|v| simd.partial_load_f32s(&row[(v * lanes).min(width)..]))
-    };
     let rows = || block.chunks_exact(channels);
     let mut sums = [simd.splat_f32s(0.0); V];
     for row in rows() {
-        let row = load(row);
+        let row = load::<S, V>(simd, &row[range.clone()]);
         for v in 0..V {
             sums[v] = simd.add_f32s(sums[v], row[v]);
         }
     }
     let share = simd.splat_f32s(1.0 / rows().len() as f32);
-    let mean = sums.map(|sum| simd.mul_f32s(sum, share));
+    let mut mean = sums;
+    for mean in &mut mean {
+        *mean = simd.mul_f32s(*mean, share);
+    }
     let (mut rest, mut square) = ([simd.splat_f32s(0.0); V], [simd.splat_f32s(0.0); V]);
     for row in rows() {
-        let row = load(row);
+        let row = load::<S, V>(simd, &row[range.clone()]);
         for v in 0..V {
             let difference = simd.sub_f32s(row[v], mean[v]);
             rest[v] = simd.add_f32s(rest[v], difference);
@@ -168,6 +163,20 @@ fn moments<S: Simd, const V: usize>(simd: S, block: &[f32], channels: usize, ran
             simd.partial_store_f32s(&mut line[(v * lanes).min(width)..], value);
         }
     }
+}
+
+/// A row of at most `V` vectors, zeros behind its end.
+#[inline(always)]
+fn load<S: Simd, const V: usize>(simd: S, row: &[f32]) -> [S::f32s; V] {
+    let mut vectors = [simd.splat_f32s(0.0); V];
+    if row.len() == V * S::F32_LANES {
+        vectors.copy_from_slice(S::as_simd_f32s(row).0);
+    } else {
+        for (vector, part) in vectors.iter_mut().zip(row.chunks(S::F32_LANES)) {
+            *vector = simd.partial_load_f32s(part);
+        }
+    }
+    vectors
 }
 
 /// `activation((x - centre) * factor + term)` by channel.
@@ -186,25 +195,26 @@ impl WithSimd for Apply<'_> {
         let channels = self.lines.len() / 3;
         let (centre, lines) = self.lines.split_at(channels);
         let (factor, term) = lines.split_at(channels);
-        let (heads, tails) = (
-            [centre, factor, term].map(|l| S::as_simd_f32s(l).0),
-            [centre, factor, term].map(|l| S::as_simd_f32s(l).1),
-        );
+        let ((centres, centre), (factors, factor), (terms, term)) =
+            (S::as_simd_f32s(centre), S::as_simd_f32s(factor), S::as_simd_f32s(term));
         let activation = self.activation;
-        let one = |x, centre, factor, term| {
-            let y = simd.mul_add_e_f32s(simd.sub_f32s(x, centre), factor, term);
-            activation.apply(simd, y)
-        };
         for (row, out) in self.input.chunks_exact(channels).zip(self.output.chunks_exact_mut(channels)) {
             let ((row, row_tail), (out, out_tail)) = (S::as_simd_f32s(row), S::as_mut_simd_f32s(out));
-            let lines = heads[0].iter().zip(heads[1]).zip(heads[2]);
+            let lines = centres.iter().zip(factors).zip(terms);
             for ((out, &x), ((&c, &f), &t)) in out.iter_mut().zip(row).zip(lines) {
-                *out = one(x, c, f, t);
+                *out = apply(simd, x, [c, f, t], activation);
             }
             if !row_tail.is_empty() {
-                let [c, f, t] = tails.map(|tail| simd.partial_load_f32s(tail));
-                simd.partial_store_f32s(out_tail, one(simd.partial_load_f32s(row_tail), c, f, t));
+                let x = simd.partial_load_f32s(row_tail);
+                let line =
+                    [simd.partial_load_f32s(centre), simd.partial_load_f32s(factor), simd.partial_load_f32s(term)];
+                simd.partial_store_f32s(out_tail, apply(simd, x, line, activation));
             }
         }
     }
+}
+
+#[inline(always)]
+fn apply<S: Simd>(simd: S, x: S::f32s, [centre, factor, term]: [S::f32s; 3], activation: Activation) -> S::f32s {
+    activation.apply(simd, simd.mul_add_e_f32s(simd.sub_f32s(x, centre), factor, term))
 }

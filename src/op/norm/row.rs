@@ -87,32 +87,36 @@ impl WithSimd for Task<'_> {
 /// Sum of `x - centre` and of its square.
 #[inline(always)]
 fn sums<S: Simd>(simd: S, row: &[f32], centre: f32) -> (f32, f32) {
-    let centre = simd.splat_f32s(centre);
+    let middle = centre;
+    let centre = simd.splat_f32s(middle);
     let (body, tail) = S::as_simd_f32s(row);
     let zero = simd.splat_f32s(0.0);
     let (mut sum, mut square) = ([zero; 4], [zero; 4]);
-    let mut add = |lane: usize, x: S::f32s| {
-        sum[lane] = simd.add_f32s(sum[lane], x);
-        square[lane] = simd.mul_add_e_f32s(x, x, square[lane]);
-    };
     let (quads, rest) = pulp::as_arrays::<4, _>(body);
     for quad in quads {
         for lane in 0..4 {
-            add(lane, simd.sub_f32s(quad[lane], centre));
+            let x = simd.sub_f32s(quad[lane], centre);
+            sum[lane] = simd.add_f32s(sum[lane], x);
+            square[lane] = simd.mul_add_e_f32s(x, x, square[lane]);
         }
     }
-    for (lane, &x) in rest.iter().enumerate() {
-        add(lane, simd.sub_f32s(x, centre));
+    for &x in rest {
+        let x = simd.sub_f32s(x, centre);
+        sum[0] = simd.add_f32s(sum[0], x);
+        square[0] = simd.mul_add_e_f32s(x, x, square[0]);
     }
     let (mut tail_sum, mut tail_square) = (0.0, 0.0);
     for &x in tail {
-        let x = x - simd.reduce_max_f32s(centre);
+        let x = x - middle;
         tail_sum += x;
         tail_square += x * x;
     }
-    let total =
-        |v: [S::f32s; 4]| simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(v[0], v[1]), simd.add_f32s(v[2], v[3])));
-    (total(sum) + tail_sum, total(square) + tail_square)
+    (total(simd, sum) + tail_sum, total(simd, square) + tail_square)
+}
+
+#[inline(always)]
+fn total<S: Simd>(simd: S, v: [S::f32s; 4]) -> f32 {
+    simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(v[0], v[1]), simd.add_f32s(v[2], v[3])))
 }
 
 #[inline(always)]
@@ -124,20 +128,29 @@ fn normalise<S: Simd>(simd: S, norm: &RowNorm, row: &[f32], lines: &[f32], out: 
     let correction = if norm.centred { f64::from(rest) / count } else { 0.0 };
     let variance = (f64::from(square) / count - correction * correction).max(0.0);
     let inverse = simd.splat_f32s((1.0 / (variance + f64::from(norm.epsilon)).sqrt()) as f32);
-    let (centre, correction) = (simd.splat_f32s(centre), simd.splat_f32s(correction as f32));
+    let statistics = [simd.splat_f32s(centre), simd.splat_f32s(correction as f32), inverse];
     let (factors, terms) = lines.split_at(row.len());
-    let one = |x, factor, term| {
-        let x = simd.sub_f32s(simd.sub_f32s(x, centre), correction);
-        let y = simd.mul_add_e_f32s(simd.mul_f32s(x, inverse), factor, term);
-        norm.activation.apply(simd, y)
-    };
-    let [(xs, x_tail), (fs, f_tail), (ts, t_tail)] = [row, factors, terms].map(|line| S::as_simd_f32s(line));
+    let ((xs, x_tail), (fs, f_tail), (ts, t_tail)) =
+        (S::as_simd_f32s(row), S::as_simd_f32s(factors), S::as_simd_f32s(terms));
     let (to, to_tail) = S::as_mut_simd_f32s(out);
     for ((to, &x), (&f, &t)) in to.iter_mut().zip(xs).zip(fs.iter().zip(ts)) {
-        *to = one(x, f, t);
+        *to = apply(simd, x, statistics, [f, t], norm.activation);
     }
     if !x_tail.is_empty() {
-        let [x, f, t] = [x_tail, f_tail, t_tail].map(|tail| simd.partial_load_f32s(tail));
-        simd.partial_store_f32s(to_tail, one(x, f, t));
+        let x = simd.partial_load_f32s(x_tail);
+        let line = [simd.partial_load_f32s(f_tail), simd.partial_load_f32s(t_tail)];
+        simd.partial_store_f32s(to_tail, apply(simd, x, statistics, line, norm.activation));
     }
+}
+
+#[inline(always)]
+fn apply<S: Simd>(
+    simd: S,
+    x: S::f32s,
+    [centre, correction, inverse]: [S::f32s; 3],
+    [factor, term]: [S::f32s; 2],
+    activation: Activation,
+) -> S::f32s {
+    let x = simd.sub_f32s(simd.sub_f32s(x, centre), correction);
+    activation.apply(simd, simd.mul_add_e_f32s(simd.mul_f32s(x, inverse), factor, term))
 }
