@@ -3,12 +3,15 @@
 
 pub(crate) mod activation;
 pub(crate) mod attention;
+pub(crate) mod binary;
 pub(crate) mod conv;
 pub(crate) mod gated;
 pub(crate) mod matrix;
+pub(crate) mod movement;
 pub(crate) mod norm;
 pub(crate) mod simd;
 pub(crate) mod tasks;
+pub(crate) mod unary;
 pub(crate) mod view;
 
 #[cfg(test)]
