@@ -1,5 +1,5 @@
 //! The kernels: one op family a file, its arithmetic of sizes in `op/NAME.rs`, its CPU code in `op/NAME/cpu.rs`.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub(crate) mod activation;
 pub(crate) mod attention;
@@ -10,6 +10,7 @@ pub(crate) mod gather;
 pub(crate) mod matrix;
 pub(crate) mod movement;
 pub(crate) mod norm;
+pub(crate) mod pool;
 pub(crate) mod reduce;
 pub(crate) mod resize;
 pub(crate) mod simd;
