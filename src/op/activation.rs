@@ -99,7 +99,7 @@ fn negative<S: Simd>(simd: S, v: S::f32s, below: S::f32s) -> S::f32s {
 #[inline(always)]
 fn gelu_tanh_inner<S: Simd>(simd: S, v: S::f32s) -> S::f32s {
     let square = simd.mul_f32s(v, v);
-    let factor = simd.mul_add_e_f32s(square, simd.splat_f32s(0.071_354_82), simd.splat_f32s(1.595_769_1));
+    let factor = simd.mul_add_e_f32s(square, simd.splat_f32s(0.071_354_82), simd.splat_f32s(1.595_769));
     simd.mul_f32s(v, factor)
 }
 
