@@ -1,5 +1,6 @@
 //! [`Engine`]: where the build line ends and the run line takes over. An engine runs one graph, by names.
 
+mod cpu;
 pub mod reference;
 mod threads;
 
@@ -72,7 +73,7 @@ impl Outputs {
     }
 }
 
-/// Which engine is wanted. Today all of them mean tract.
+/// Which engine is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Backend {
     /// Whichever was measured fastest here, and right.
@@ -121,9 +122,13 @@ impl FromStr for Backend {
 /// None today; `Engine` once a backend can be missing on a machine.
 pub fn load(graph: Graph, backend: Backend, threads: &Threads) -> Result<Box<dyn Engine>> {
     match backend {
-        Backend::Auto | Backend::Cpu | Backend::Tract => Ok(Box::new(reference::Reference::new(graph, threads))),
+        Backend::Auto | Backend::Cpu => Ok(Box::new(cpu::Cpu::new(graph, threads))),
+        Backend::Tract => Ok(Box::new(reference::Reference::new(graph, threads))),
     }
 }
+
+#[cfg(test)]
+pub(crate) use cpu::play_once;
 
 #[cfg(test)]
 mod tests {

@@ -11,6 +11,8 @@ pub mod engine;
 #[cfg(feature = "std")]
 pub mod error;
 #[cfg(feature = "std")]
+mod graph;
+#[cfg(feature = "std")]
 pub mod model;
 #[cfg(feature = "std")]
 pub mod npy;

@@ -4,11 +4,12 @@ mod config;
 mod dialect;
 mod directory;
 mod external;
+pub(crate) mod mapped;
 mod onnx;
 mod port;
 mod role;
 mod scheduler_config;
-mod weights;
+pub(crate) mod weights;
 
 pub use config::{Fields, Settings, StageConfig};
 pub use dialect::{DecoderPorts, DenoiserPorts, TextPorts};
@@ -18,4 +19,4 @@ pub use port::{Dim, Port};
 pub use role::Role;
 pub use scheduler_config::SchedulerConfig;
 
-pub(crate) use onnx::{complete, datum_type, foreign};
+pub(crate) use onnx::{Fact, complete, datum_type, foreign};

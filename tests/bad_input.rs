@@ -34,7 +34,11 @@ fn refused_builder(builder: &Builder) -> (ErrorKind, String) {
 }
 
 fn run(graph: Graph, inputs: &[(&str, &Tensor)]) -> undiffuse::Result<engine::Outputs> {
-    engine::load(graph, Backend::Auto, &Threads::new(std::num::NonZeroUsize::new(1))?)?.run(inputs)
+    run_on(Backend::Auto, graph, inputs)
+}
+
+fn run_on(backend: Backend, graph: Graph, inputs: &[(&str, &Tensor)]) -> undiffuse::Result<engine::Outputs> {
+    engine::load(graph, backend, &Threads::new(std::num::NonZeroUsize::new(1))?)?.run(inputs)
 }
 
 fn assert_contains(message: &str, parts: &[&str]) {
@@ -206,7 +210,7 @@ fn arrays_that_do_not_fit_their_inputs() {
 }
 
 #[test]
-fn a_panic_inside_tract_is_an_error() {
+fn what_no_engine_can_compute_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     // A division by zero among whole numbers: tract evaluates it while it runs.
     let file = Builder::new(18)
@@ -216,9 +220,14 @@ fn a_panic_inside_tract_is_an_error() {
         .output("y", DataType::Int64, &[Fixed(1)])
         .save(folder.path().join("m.onnx"));
     let (a, b) = (Tensor::new(&[1], vec![1i64]).unwrap(), Tensor::new(&[1], vec![0i64]).unwrap());
-    let error = run(Graph::open(file).unwrap(), &[("a", &a), ("b", &b)]).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Engine);
-    assert_contains(&error.to_string(), &["m.onnx: tract panicked while running the graph: attempt to divide by zero"]);
+    for (backend, expected) in [
+        (Backend::Tract, "m.onnx: tract panicked while running the graph: attempt to divide by zero"),
+        (Backend::Cpu, "a whole number is divided by zero"),
+    ] {
+        let error = run_on(backend, Graph::open(&file).unwrap(), &[("a", &a), ("b", &b)]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Engine);
+        assert_contains(&error.to_string(), &["m.onnx", expected]);
+    }
 }
 
 fn directory(change: impl FnOnce(&Path)) -> (ErrorKind, String) {

@@ -113,7 +113,7 @@ fn json_is_one_object_with_everything() {
     assert_eq!(json["model"], json!(model.root().file_name().unwrap().to_str()));
     let stages: Vec<_> =
         json["stages"].as_array().unwrap().iter().map(|s| (s["stage"].clone(), s["engine"].clone())).collect();
-    assert_eq!(stages, ["text_encoder", "unet", "vae_decoder"].map(|name| (json!(name), json!("tract"))));
+    assert_eq!(stages, ["text_encoder", "unet", "vae_decoder"].map(|name| (json!(name), json!("cpu"))));
     assert!(
         json["stages"]
             .as_array()

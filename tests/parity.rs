@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use undiffuse::engine::Backend;
 use undiffuse::npy;
 use undiffuse::pipeline::{Context, Generated, Options, Pipeline, Prompt, Request, Size, Tokenizer};
 use undiffuse::sampler::{Noise, TorchNoise};
@@ -72,8 +73,8 @@ impl Golden {
         Tensor::new(&shape, values).unwrap()
     }
 
-    fn generate(&self, threads: usize) -> Generated {
-        let options = Options { threads: NonZeroUsize::new(threads), ..Options::default() };
+    fn generate(&self, backend: Backend, threads: usize) -> Generated {
+        let options = Options { backend, threads: NonZeroUsize::new(threads), ..Options::default() };
         let mut pipeline = Pipeline::open(&self.model, options).unwrap_or_else(|error| panic!("{error}"));
         let made = pipeline.generate(&self.request(), |_| ControlFlow::Continue(()));
         made.unwrap_or_else(|error| panic!("{error}"))
@@ -86,11 +87,20 @@ fn fixtures() -> PathBuf {
 
 fn check(model: &str, case: &'static str) {
     let golden = Golden::open(model, case);
-    let made = golden.generate(1);
-    check_timesteps(&golden, &made);
-    check_latents(&golden, &made);
-    check_picture(&golden, &made);
-    let again = golden.generate(2);
+    for (backend, engine) in [(Backend::Cpu, "cpu"), (Backend::Tract, "tract")] {
+        check_on(&golden, backend, engine);
+    }
+}
+
+fn check_on(golden: &Golden, backend: Backend, engine: &str) {
+    let made = golden.generate(backend, 1);
+    for stage in &made.report.stages {
+        assert_eq!(stage.engine, engine, "{} ran elsewhere", stage.stage);
+    }
+    check_timesteps(golden, &made);
+    check_latents(golden, &made);
+    check_picture(golden, &made);
+    let again = golden.generate(backend, 2);
     assert!(made.latents.as_f32() == again.latents.as_f32(), "two threads made other latents than one");
     assert!(made.to_png().unwrap() == again.to_png().unwrap(), "two threads made another picture than one");
 }
@@ -214,7 +224,7 @@ fn prompts_become_the_token_ids_of_transformers() {
 #[test]
 fn a_prompt_that_was_cut_is_said_to_be() {
     let golden = Golden::open("sd1-a", "wide");
-    let made = golden.generate(1);
+    let made = golden.generate(Backend::Auto, 1);
     assert!(made.report.warnings.iter().any(|warning| warning.contains("too much")), "{:?}", made.report.warnings);
     assert!(golden.text("prompt").ends_with("every word after this one is too much"));
 }

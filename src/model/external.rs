@@ -3,8 +3,6 @@
 //! ONNX, `TensorProto.external_data`: keys `location` (relative to the ONNX file), `offset`, `length`.
 
 use crate::error::{Error, ErrorKind, Result, fail};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 use tract_onnx::pb::TensorProto;
 
@@ -44,17 +42,6 @@ impl External {
             });
         }
         Ok(External { file, offset, length: expected })
-    }
-
-    /// Fills `bytes` (as long as the range) from the file.
-    ///
-    /// # Errors
-    /// `Io` or `NotFound`, naming the file.
-    pub(crate) fn read(&self, bytes: &mut [u8]) -> Result<()> {
-        let mut file = File::open(&self.file).map_err(|error| Error::io("read", &self.file, error))?;
-        file.seek(SeekFrom::Start(self.offset))
-            .and_then(|_| file.read_exact(bytes))
-            .map_err(|error| Error::io("read", &self.file, error))
     }
 }
 

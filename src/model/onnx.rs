@@ -7,21 +7,26 @@
 mod channels;
 mod check;
 pub(crate) mod element;
+mod facts;
 mod file;
 mod summary;
 mod translate;
 mod widen;
 
 pub use check::Unsupported;
+pub(crate) use facts::Fact;
 pub use summary::Summary;
 pub(crate) use translate::{datum_type, foreign};
 
+use super::mapped::Mapped;
 use super::port::{Port, names};
-use super::weights::{Weight, lengths};
+use super::weights::{DataFiles, Weight, lengths};
 use crate::error::{Error, ErrorKind, Result, fail};
 use element::Element;
 use std::path::{Path, PathBuf};
-use tract_onnx::pb::{GraphProto, ModelProto, TensorShapeProto, ValueInfoProto, tensor_shape_proto, type_proto};
+use tract_onnx::pb::{
+    GraphProto, ModelProto, TensorProto, TensorShapeProto, ValueInfoProto, tensor_shape_proto, type_proto,
+};
 
 /// A checked ONNX graph with its constants, not yet prepared for any engine.
 #[derive(Debug, Clone)]
@@ -59,18 +64,28 @@ impl Graph {
     }
 
     fn decode(file: &Path) -> Result<Graph> {
-        let mut model = file::decode(file)?;
+        let file::Decoded { mut model, initializers } = file::decode(file)?;
         let opset = check::opset(&model)?;
         let unsupported = check::unsupported(&model);
         let graph = model.graph.as_mut().ok_or_else(no_graph)?;
-        check::wiring(graph)?;
-        let weights = take_weights(file, graph)?;
+        check::wiring(graph, initializers.iter().map(|(tensor, _)| tensor.name.as_str()))?;
+        let weights = take_weights(file, graph, initializers)?;
         let mut inputs = ports(&graph.input)?;
         channels::settle(graph, &weights, &mut inputs);
         let outputs = ports(&graph.output)?;
         widen::graph(file, graph)?;
         check::volumes(graph, &weights)?;
         Ok(Graph { file: file.to_path_buf(), model, weights, inputs, outputs, opset, unsupported })
+    }
+
+    /// The outer graph's nodes, in an order in which they can run.
+    pub(crate) fn nodes(&self) -> &[tract_onnx::pb::NodeProto] {
+        self.model.graph.as_ref().map_or(&[], |graph| &graph.node)
+    }
+
+    /// The outer graph's initialisers.
+    pub(crate) fn weights(&self) -> &[Weight] {
+        &self.weights
     }
 
     /// The file it was read from.
@@ -128,10 +143,15 @@ fn no_graph() -> Error {
     Error::new(ErrorKind::Malformed, "is not an ONNX file: it holds no graph").advise("fetch or export it again")
 }
 
-/// Takes the initialisers out; they may also be listed among the inputs (ONNX IR 3), as defaults, and leave that list too.
-fn take_weights(file: &Path, graph: &mut GraphProto) -> Result<Vec<Weight>> {
-    let tensors = std::mem::take(&mut graph.initializer);
-    let weights = tensors.into_iter().map(|mut tensor| Weight::take(file, &mut tensor)).collect::<Result<Vec<_>>>()?;
+/// Checks the initialisers; they may also be listed among the inputs (ONNX IR 3), as defaults, and leave that list.
+fn take_weights(
+    file: &Path,
+    graph: &mut GraphProto,
+    initializers: Vec<(TensorProto, Option<Mapped>)>,
+) -> Result<Vec<Weight>> {
+    let mut files = DataFiles::default();
+    let take = |(mut tensor, payload)| Weight::take(file, &mut tensor, payload, &mut files);
+    let weights = initializers.into_iter().map(take).collect::<Result<Vec<_>>>()?;
     let names: std::collections::HashSet<&str> = weights.iter().map(|weight| weight.name.as_str()).collect();
     graph.input.retain(|input| !names.contains(input.name.as_str()));
     Ok(weights)

@@ -1,9 +1,14 @@
 //! The constants of a graph, taken out of its protobuf before tract reads it: tract copies every one of them, and panics at some.
+//!
+//! Their bytes stay in the file: see [`Mapped`].
 
 use super::external::External;
+use super::mapped::Mapped;
 use super::onnx::element::Element;
 use crate::error::{Error, ErrorKind, Result, fail};
-use std::path::Path;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tract_onnx::pb::TensorProto;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::prelude::{DatumType, Tensor as TractTensor};
@@ -22,39 +27,71 @@ pub(crate) struct Weight {
 
 #[derive(Debug, Clone)]
 enum Source {
-    /// In the ONNX file, little-endian, in the file's element type.
-    Inline(Vec<u8>),
-    External(External),
+    /// Little-endian, in the file's element type: from one of protobuf's typed lists, or inside of a node.
+    Inline(Arc<[u8]>),
+    /// The same, where it lies in the ONNX file or in one of its data files.
+    Mapped(Mapped),
+}
+
+/// The data files of a graph, each mapped once.
+#[derive(Debug, Default)]
+pub(crate) struct DataFiles(HashMap<PathBuf, Mapped>);
+
+impl DataFiles {
+    fn map(&mut self, external: &External) -> Result<Mapped> {
+        if !self.0.contains_key(&external.file) {
+            let mapped = Mapped::open(&external.file).map_err(|error| error.in_file(&external.file))?;
+            self.0.insert(external.file.clone(), mapped);
+        }
+        let part = usize::try_from(external.offset)
+            .ok()
+            .zip(usize::try_from(external.length).ok())
+            .and_then(|(offset, length)| self.0[&external.file].part(offset, length));
+        match part {
+            Some(part) => Ok(part),
+            None => fail!(Mismatch, "external data lies behind the end of {}", external.file.display()),
+        }
+    }
 }
 
 impl Weight {
-    /// Takes the content out of `tensor`, which stands in the file `onnx`.
+    /// Takes the content out of `tensor`, which stands in the file `onnx`; its `raw_data` may have been left there as `payload`.
     ///
     /// # Errors
     /// `Unsupported` for element types other than numbers, `Malformed` for dimensions that are negative or absurd, `Mismatch` when there are
     /// fewer or more bytes than the shape needs; all name the tensor.
-    pub(crate) fn take(onnx: &Path, tensor: &mut TensorProto) -> Result<Weight> {
+    pub(crate) fn take(
+        onnx: &Path,
+        tensor: &mut TensorProto,
+        payload: Option<Mapped>,
+        files: &mut DataFiles,
+    ) -> Result<Weight> {
         let name = std::mem::take(&mut tensor.name);
-        Self::of(onnx, tensor, &name).map_err(|error| error.in_field(name).in_file(onnx))
+        Self::of(onnx, tensor, &name, payload, files).map_err(|error| error.in_field(name).in_file(onnx))
     }
 
-    fn of(onnx: &Path, tensor: &mut TensorProto, name: &str) -> Result<Weight> {
+    fn of(
+        onnx: &Path,
+        tensor: &mut TensorProto,
+        name: &str,
+        payload: Option<Mapped>,
+        files: &mut DataFiles,
+    ) -> Result<Weight> {
         let element = Element::of(tensor.data_type)?;
         let shape = lengths(&tensor.dims)?;
         let expected = shape.iter().product::<usize>() * element.size();
         let source = if tensor.data_location == Some(DataLocation::External as i32) {
             tensor.name = name.to_owned();
-            Source::External(External::resolve(onnx, tensor, expected as u64)?)
+            let external = External::resolve(onnx, tensor, expected as u64)?;
+            if expected == 0 { Source::Inline(Arc::default()) } else { Source::Mapped(files.map(&external)?) }
         } else {
-            Source::Inline(inline(tensor, element))
+            payload.map_or_else(|| Source::Inline(inline(tensor, element).into()), Source::Mapped)
         };
-        match &source {
-            Source::Inline(bytes) if bytes.len() != expected => {
-                let found = bytes.len();
-                fail!(Mismatch, "{} {shape:?} takes {expected} bytes, the file has {found}", element.name())
-            }
-            _ => Ok(Weight { name: name.to_owned(), element, shape, source }),
+        let found = source.bytes().len();
+        if found != expected {
+            return fail!(Mismatch, "{} {shape:?} takes {expected} bytes, the file has {found}", element.name());
         }
+        Ok(Weight { name: name.to_owned(), element, shape, source })
     }
 
     /// Number of elements.
@@ -62,70 +99,91 @@ impl Weight {
         self.shape.iter().product()
     }
 
+    /// The type that tract computes in.
+    pub(crate) fn datum_type(&self) -> DatumType {
+        datum_type(self.element.computed())
+    }
+
     /// Bytes it takes in the file.
     pub(crate) fn bytes(&self) -> usize {
         self.elements() * self.element.size()
     }
 
-    /// The tensor that tract computes with; 16-bit floats are widened.
+    /// The content: little-endian elements of the file's type, without alignment.
+    pub(crate) fn content(&self) -> &[u8] {
+        self.source.bytes()
+    }
+
+    /// The content in f32; only for floats of 16, 32 and 64 bits.
+    pub(crate) fn widen_into(&self, wide: &mut [f32]) {
+        self.widen_part(0, wide);
+    }
+
+    /// The same of as many elements as `wide` has, from the element `first`.
+    pub(crate) fn widen_part(&self, first: usize, wide: &mut [f32]) {
+        let size = self.element.size();
+        let bytes = &self.content()[first * size..][..wide.len() * size];
+        if self.element.is_half() {
+            return self.element.widen(bytes, wide);
+        }
+        if size == 8 {
+            let eights = bytes.as_chunks::<8>().0.iter().zip(wide);
+            eights.for_each(|(bytes, x)| *x = f64::from_le_bytes(*bytes) as f32);
+        } else {
+            let fours = bytes.as_chunks::<4>().0.iter().zip(wide);
+            fours.for_each(|(bytes, x)| *x = f32::from_le_bytes(*bytes));
+        }
+    }
+
+    /// Gives back the memory of pages that were read.
+    pub(crate) fn release(&self) {
+        if let Source::Mapped(mapped) = &self.source {
+            mapped.release();
+        }
+    }
+
+    /// The tensor that tract computes with; 16-bit floats are widened. The pages read for it are given back.
     ///
     /// # Errors
-    /// `Io` when the external file cannot be read.
-    pub(crate) fn into_tract(self) -> Result<TractTensor> {
+    /// `Engine` when tract cannot make a tensor of this shape.
+    pub(crate) fn to_tract(&self) -> Result<TractTensor> {
         let mut tensor = zeros(datum_type(self.element.computed()), &self.shape)?;
         if self.element.is_half() {
-            let bytes = self.source.into_bytes(self.element.size())?;
             let mut plain = tensor.try_as_plain_ram_mut().map_err(engine)?;
-            self.element.widen(&bytes, plain.as_slice_mut::<f32>().map_err(engine)?);
+            self.element.widen(self.content(), plain.as_slice_mut::<f32>().map_err(engine)?);
         } else {
-            self.source.fill(tensor.as_bytes_mut())?;
+            tensor.as_bytes_mut().copy_from_slice(self.content());
             if self.element.computed() == DataType::Bool {
                 tensor.as_bytes_mut().iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
             }
         }
+        self.release();
         Ok(tensor)
     }
 
     /// Puts the content into a protobuf tensor, inline and widened.
     ///
     /// # Errors
-    /// As [`Weight::into_tract`].
-    pub(crate) fn into_proto(self) -> Result<TensorProto> {
+    /// As [`Weight::to_tract`].
+    pub(crate) fn to_proto(&self) -> Result<TensorProto> {
         let dims = self.shape.iter().map(|&length| length as i64).collect();
         let (name, data_type) = (self.name.clone(), self.element.computed() as i32);
-        let raw_data = self.into_tract()?.as_bytes().to_vec();
+        let raw_data = self.to_tract()?.as_bytes().to_vec();
         Ok(TensorProto { name, dims, data_type, raw_data, ..TensorProto::default() })
     }
 
-    /// The values if they are 64-bit integers in the file itself, as the shape arguments of ONNX operators are.
+    /// The values if they are 64-bit integers, as the shape arguments of ONNX operators are.
     pub(crate) fn integers(&self) -> Option<Vec<i64>> {
-        match &self.source {
-            Source::Inline(bytes) if self.element.computed() == DataType::Int64 => {
-                Some(bytes.as_chunks::<8>().0.iter().map(|chunk| i64::from_le_bytes(*chunk)).collect())
-            }
-            _ => None,
-        }
+        let integers = self.element.computed() == DataType::Int64;
+        integers.then(|| self.content().as_chunks::<8>().0.iter().map(|chunk| i64::from_le_bytes(*chunk)).collect())
     }
 }
 
 impl Source {
-    fn fill(self, bytes: &mut [u8]) -> Result<()> {
+    fn bytes(&self) -> &[u8] {
         match self {
-            Source::Inline(content) => bytes.copy_from_slice(&content),
-            Source::External(external) => external.read(bytes)?,
-        }
-        Ok(())
-    }
-
-    fn into_bytes(self, size: usize) -> Result<Vec<u8>> {
-        match self {
-            Source::Inline(content) => Ok(content),
-            Source::External(external) => {
-                debug_assert_eq!(external.length % size as u64, 0);
-                let mut bytes = vec![0; external.length as usize];
-                external.read(&mut bytes)?;
-                Ok(bytes)
-            }
+            Source::Inline(content) => content,
+            Source::Mapped(mapped) => mapped.bytes(),
         }
     }
 }
@@ -196,15 +254,19 @@ mod tests {
         TensorProto { name: "w".into(), data_type: data_type as i32, dims: dims.to_vec(), ..TensorProto::default() }
     }
 
+    fn take(onnx: &str, tensor: &mut TensorProto) -> Result<Weight> {
+        Weight::take(Path::new(onnx), tensor, None, &mut DataFiles::default())
+    }
+
     #[test]
     fn every_typed_list_is_read() {
         let mut half = tensor(DataType::Float16, &[2]);
         half.int32_data = [1.5, -2.0].map(|x| f16::from_f32(x).to_bits().into()).to_vec();
-        let wide = Weight::take(Path::new("m"), &mut half).unwrap().into_tract().unwrap();
+        let wide = take("m", &mut half).unwrap().to_tract().unwrap();
         assert_eq!(wide.try_as_plain_ram().unwrap().as_slice::<f32>().unwrap(), [1.5, -2.0]);
         let mut flags = tensor(DataType::Bool, &[3]);
         flags.int32_data = vec![0, 1, 2];
-        let flags = Weight::take(Path::new("m"), &mut flags).unwrap().into_tract().unwrap();
+        let flags = take("m", &mut flags).unwrap().to_tract().unwrap();
         assert_eq!(flags.try_as_plain_ram().unwrap().as_slice::<bool>().unwrap(), [false, true, true]);
     }
 
@@ -212,7 +274,7 @@ mod tests {
     fn a_wrong_number_of_bytes_names_the_tensor() {
         let mut short = tensor(DataType::Float, &[2, 2]);
         short.raw_data = vec![0; 12];
-        let message = Weight::take(Path::new("m.onnx"), &mut short).unwrap_err().to_string();
+        let message = take("m.onnx", &mut short).unwrap_err().to_string();
         assert_eq!(message, "m.onnx: `w`: FLOAT [2, 2] takes 16 bytes, the file has 12");
     }
 

@@ -2,7 +2,7 @@
 
 use super::element::Element;
 use crate::error::{Error, ErrorKind, Result, fail};
-use crate::model::weights::{MOST_ELEMENTS, Weight};
+use crate::model::weights::{DataFiles, MOST_ELEMENTS, Weight};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -99,11 +99,11 @@ pub(super) fn refuse(unsupported: &[Unsupported]) -> Result<()> {
     fail!(Unsupported, "{} unsupported operator(s): {list}", unsupported.len())
 }
 
-/// Every value is made once, before it is read, and every output is made.
+/// Every value is made once, before it is read, and every output is made; `constants` are the names of the outer graph's initialisers.
 ///
 /// # Errors
 /// `Malformed` naming the node and the value; `Unsupported` for sparse initialisers.
-pub(super) fn wiring(graph: &GraphProto) -> Result<()> {
+pub(super) fn wiring<'a>(graph: &'a GraphProto, constants: impl Iterator<Item = &'a str>) -> Result<()> {
     if let Some(sparse) = graph.sparse_initializer.first() {
         let name = sparse.values.as_ref().map(|values| values.name.clone()).unwrap_or_default();
         return Err(Error::new(ErrorKind::Unsupported, "sparse initialisers are not supported").in_field(name));
@@ -111,7 +111,7 @@ pub(super) fn wiring(graph: &GraphProto) -> Result<()> {
     if graph.output.is_empty() {
         return fail!(Malformed, "the graph has no outputs");
     }
-    scope(graph, &HashSet::new())
+    scope(graph, &constants.collect())
 }
 
 fn scope<'a>(graph: &'a GraphProto, outer: &HashSet<&'a str>) -> Result<()> {
@@ -188,7 +188,10 @@ pub(super) fn volumes(graph: &GraphProto, weights: &[Weight]) -> Result<()> {
 fn constant(node: &NodeProto) -> Option<Vec<i64>> {
     let attribute = node.attribute.first()?;
     match attribute.name.as_str() {
-        "value" => Weight::take(std::path::Path::new(""), &mut attribute.t.clone()?).ok()?.integers(),
+        "value" => {
+            let (onnx, files) = (std::path::Path::new(""), &mut DataFiles::default());
+            Weight::take(onnx, &mut attribute.t.clone()?, None, files).ok()?.integers()
+        }
         "value_int" => Some(vec![attribute.i]),
         "value_ints" => Some(attribute.ints.clone()),
         _ => None,

@@ -43,7 +43,7 @@ pub(crate) fn foreign(error: impl std::fmt::Display) -> Error {
 }
 
 /// tract warns about operator sets above 18. Those up to 20 differ from 18, as far as tract reads the version, in DFT and GridSample only.
-fn mute_opset_warning(model: &mut ModelProto) {
+pub(super) fn mute_opset_warning(model: &mut ModelProto) {
     let differs = |op: &str| op == "DFT" || op == "GridSample";
     let mut plain = true;
     if let Some(graph) = &model.graph {
@@ -55,7 +55,7 @@ fn mute_opset_warning(model: &mut ModelProto) {
 }
 
 /// Declares the constants as inputs, so that tract makes a source of each.
-fn announce(model: &mut ModelProto, weights: &[Weight]) {
+pub(super) fn announce(model: &mut ModelProto, weights: &[Weight]) {
     let inputs = model.graph.iter_mut().map(|graph| &mut graph.input);
     inputs.for_each(|inputs| inputs.extend(weights.iter().map(value_info)));
 }
@@ -77,7 +77,7 @@ fn put_back(model: &mut InferenceModel, weights: Vec<Weight>) -> Result<()> {
     let mut constants = std::collections::HashSet::new();
     for weight in weights {
         let Some(id) = sources.remove(&weight.name) else { continue };
-        let tensor = weight.into_tract()?.into_arc_tensor();
+        let tensor = weight.to_tract()?.into_arc_tensor();
         let node = &mut model.nodes[id];
         node.outputs[0].fact = InferenceFact::try_from(&tensor).map_err(foreign)?;
         node.op = Box::new(Const::new(tensor).map_err(foreign)?) as Box<dyn InferenceOp>;
@@ -87,7 +87,7 @@ fn put_back(model: &mut InferenceModel, weights: Vec<Weight>) -> Result<()> {
     Ok(())
 }
 
-fn concretise(model: &mut InferenceModel, dtypes: &[DType], shapes: &[Vec<usize>]) -> Result<()> {
+pub(super) fn concretise(model: &mut InferenceModel, dtypes: &[DType], shapes: &[Vec<usize>]) -> Result<()> {
     if model.inputs.len() != shapes.len() {
         return fail!(Engine, "tract sees {} inputs where the file has {}", model.inputs.len(), shapes.len());
     }

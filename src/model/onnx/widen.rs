@@ -6,7 +6,7 @@
 use super::check::{node_name, value_types};
 use super::element::Element;
 use crate::error::Result;
-use crate::model::weights::Weight;
+use crate::model::weights::{DataFiles, Weight};
 use std::path::Path;
 use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
 
@@ -54,6 +54,6 @@ fn attribute_of(file: &Path, attribute: &mut AttributeProto) -> Result<()> {
 }
 
 fn content(file: &Path, tensor: &mut TensorProto) -> Result<()> {
-    *tensor = Weight::take(file, tensor)?.into_proto()?;
+    *tensor = Weight::take(file, tensor, None, &mut DataFiles::default())?.to_proto()?;
     Ok(())
 }

@@ -52,7 +52,7 @@ impl<F: Filter<A, M>, const A: usize, const M: usize> WithSimd for Multiply<'_, 
             let products = Products { sizes, tiles: tiles.clone(), channels, from };
             products.add(simd, weights, sums);
         }
-        let sums = &*Cell::from_mut(sums);
+        let sums = Cell::from_mut(sums);
         let back = Back::new(call, sizes, panel, out);
         for (index, tile) in tiles.enumerate() {
             back.tile::<S, F, A, M>(simd, sums, index * PANEL, first + tile);
@@ -71,7 +71,7 @@ fn transform_weights<S: Simd, F: Filter<A, M>, const A: usize, const M: usize>(
     to: &mut [f32],
     plane: usize,
 ) {
-    let to = &*Cell::from_mut(to);
+    let to = Cell::from_mut(to);
     let count = channels.len() * PANEL;
     let taps = packed.panel(panel, channels.start * 9..channels.end * 9, widened);
     assert!(taps.len() == 9 * count && to.as_slice_of_cells().len() >= (A * A - 1) * plane + count, "rows of weights");

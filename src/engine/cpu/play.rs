@@ -1,0 +1,312 @@
+//! Plays the steps of a plan.
+
+use super::arena::{Arena, Plain, Reads};
+use super::prepare::{Kernel, Prepared};
+use super::{attention, fixed::Known, norm, plain};
+use crate::engine::Threads;
+use crate::error::{Result, fail};
+use crate::graph::op::{Activation, Op, Unary};
+use crate::graph::plan::{At, Buffer, Operand, Plan, Step, Work};
+use crate::op::activation;
+use crate::op::matrix::{self, Cpu, Dynamic, Epilogue, Left, Shift};
+use crate::op::simd;
+use crate::op::view::View;
+use crate::value::{DType, Data, Tensor};
+
+/// Writes one of a run's inputs, which has the buffer's type.
+pub(super) fn write_input(arena: &mut Arena, buffer: &Buffer, tensor: &Tensor) -> Result<()> {
+    match tensor.data() {
+        Data::F32(values) => arena.buffer_mut(buffer).copy_from_slice(values),
+        Data::F64(values) => arena.buffer_mut(buffer).copy_from_slice(values),
+        Data::I64(values) => arena.buffer_mut(buffer).copy_from_slice(values),
+        Data::I32(values) => arena.buffer_mut(buffer).copy_from_slice(values),
+        Data::U8(values) => arena.buffer_mut(buffer).copy_from_slice(values),
+        Data::I8(values) => arena.buffer_mut(buffer).copy_from_slice(values),
+        Data::Bool(values) => {
+            arena.buffer_mut::<u8>(buffer).iter_mut().zip(values).for_each(|(to, from)| *to = u8::from(*from));
+        }
+        Data::F16(_) => return fail!(Engine, "a float16 input has no buffer"),
+    }
+    Ok(())
+}
+
+/// Reads one of a run's outputs, row-major.
+pub(super) fn read_output(plan: &Plan, prepared: &Prepared, arena: &Arena, operand: &Operand) -> Result<Tensor> {
+    macro_rules! collect {
+        ($type:ty, $known:expr) => {{
+            let whole: &[$type] = match operand.at {
+                At::Buffer(index) => arena.buffer(&plan.buffers[index]),
+                At::Fixed(index) => $known(&prepared.fixed[index]),
+            };
+            let mut values = Vec::with_capacity(operand.view.volume());
+            operand.view.each(|at| values.push(whole[at]));
+            values
+        }};
+    }
+    macro_rules! constant {
+        ($variant:ident) => {
+            |known| match Known::data(known) {
+                Data::$variant(values) => values.as_slice(),
+                _ => &[],
+            }
+        };
+    }
+    let data: Data = match operand.dtype {
+        DType::F32 => collect!(f32, Known::f32).into(),
+        DType::F64 => collect!(f64, constant!(F64)).into(),
+        DType::I64 => collect!(i64, constant!(I64)).into(),
+        DType::I32 => collect!(i32, constant!(I32)).into(),
+        DType::I8 => collect!(i8, constant!(I8)).into(),
+        DType::U8 => collect!(u8, Known::truths).into(),
+        DType::Bool => Data::Bool(collect!(u8, Known::truths).into_iter().map(|byte| byte != 0).collect()),
+        DType::F16 => return fail!(Engine, "a float16 value has no buffer"),
+    };
+    Tensor::new(&operand.view.shape, data)
+}
+
+/// All steps, one after the other.
+pub(super) fn steps(plan: &Plan, prepared: &mut Prepared, arena: &mut Arena, threads: &Threads) -> Result<()> {
+    let Prepared { fixed, kernels, scratch } = prepared;
+    for (step, kernel) in plan.steps.iter().zip(kernels) {
+        let scene = Scene { plan, fixed, step, cpu: Cpu { arch: simd::arch(), threads } };
+        scene.play(kernel, arena, scratch).map_err(|error| error.in_node(&step.name))?;
+    }
+    Ok(())
+}
+
+/// One step with everything around it.
+#[derive(Clone, Copy)]
+pub(super) struct Scene<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) fixed: &'a [Known],
+    pub(super) step: &'a Step,
+    pub(super) cpu: Cpu<'a>,
+}
+
+/// A whole buffer or constant of a known type.
+pub(super) enum Slice<'a> {
+    F32(&'a [f32]),
+    F64(&'a [f64]),
+    I64(&'a [i64]),
+    I32(&'a [i32]),
+    I8(&'a [i8]),
+    /// Truth values too.
+    U8(&'a [u8]),
+}
+
+impl Slice<'_> {
+    /// The element at a place, as a number.
+    pub(super) fn number(&self, at: usize) -> f64 {
+        match self {
+            Slice::F32(values) => values[at].into(),
+            Slice::F64(values) => values[at],
+            Slice::I64(values) => values[at] as f64,
+            Slice::I32(values) => values[at].into(),
+            Slice::I8(values) => values[at].into(),
+            Slice::U8(values) => values[at].into(),
+        }
+    }
+}
+
+impl<'a> Scene<'a> {
+    fn play(&self, kernel: &Kernel, arena: &mut Arena, scratch: &mut [f32]) -> Result<()> {
+        match (&self.step.work, kernel) {
+            (Work::Copy, _) => plain::copy(self, arena),
+            (Work::Fill(value), _) => plain::fill(self, arena, *value),
+            (Work::Op(Op::Conv(conv)), Kernel::Conv { filters, picture, method }) => {
+                let (reads, out) = self.lend(arena);
+                let epilogue = self.epilogue(&reads, conv.activation, 4, picture_rows(&self.step.write.view));
+                filters.run(self.cpu, (*picture, *method), self.dense(&reads, 0), &epilogue, out, scratch);
+                Ok(())
+            }
+            (Work::Op(Op::Linear(activation)), Kernel::Linear(packed)) => {
+                let (reads, out) = self.lend(arena);
+                let epilogue = self.epilogue(&reads, *activation, 3, 1);
+                matrix::multiply(
+                    self.cpu,
+                    Left::dense(self.dense(&reads, 0), packed.rows()),
+                    packed,
+                    &epilogue,
+                    out,
+                    scratch,
+                );
+                Ok(())
+            }
+            (Work::Op(Op::MatMul), _) => self.matmul(arena, scratch),
+            (Work::Op(op), _) => self.other(op, arena, scratch),
+        }
+    }
+
+    fn other(&self, op: &Op, arena: &mut Arena, scratch: &mut [f32]) -> Result<()> {
+        match op {
+            Op::GroupNorm { groups, epsilon, activation } => {
+                norm::group(self, arena, scratch, *groups, *epsilon, *activation)
+            }
+            Op::LayerNorm { epsilon } => norm::layer(self, arena, scratch, *epsilon, true),
+            Op::RmsNorm { epsilon } => norm::layer(self, arena, scratch, *epsilon, false),
+            Op::Attention { heads, scale } => attention::run(self, arena, scratch, *heads, *scale),
+            Op::Gated { activation, gate_last } => plain::gated(self, arena, *activation, *gate_last),
+            Op::Unary(Unary::Activation(activation)) if self.step.write.dtype == DType::F32 => {
+                plain::activate(self, arena, *activation)
+            }
+            Op::Unary(op) => plain::unary(self, arena, *op),
+            Op::Binary(op) => plain::binary(self, arena, *op),
+            Op::Where => plain::choose(self, arena),
+            Op::Cast(_) => plain::cast(self, arena),
+            Op::Reduce { kind, axes, .. } => plain::reduce(self, arena, *kind, axes),
+            Op::ArgMax { axis, last, .. } => plain::arg_max(self, arena, *axis, *last),
+            Op::Softmax { axis } => plain::softmax(self, arena, *axis),
+            Op::Gather { axis } => plain::gather(self, arena, *axis),
+            Op::GatherNd => plain::gather_nd(self, arena),
+            Op::Resize(resize) => plain::resize(self, arena, resize),
+            Op::Pool(pool) => plain::pool(self, arena, pool),
+            _ => fail!(Engine, "{} is no step", op.name()),
+        }
+    }
+
+    /// The reads and the written buffer.
+    pub(super) fn lend<'b, T: Plain>(&self, arena: &'b mut Arena) -> (Reads<'b>, &'b mut [T])
+    where
+        'a: 'b,
+    {
+        arena.step(self.plan, &self.step.reads, &self.step.write)
+    }
+
+    pub(super) fn operand(&self, index: usize) -> Option<&'a Operand> {
+        self.step.reads.get(index).and_then(Option::as_ref)
+    }
+
+    /// An operand that must be there.
+    pub(super) fn given(&self, index: usize) -> &'a Operand {
+        self.operand(index).expect("an operand that the operator always has")
+    }
+
+    /// All floats that an operand's view counts in.
+    pub(super) fn floats<'b>(&self, reads: &Reads<'b>, index: usize) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        match self.given(index).at {
+            At::Buffer(buffer) => reads.buffer(buffer),
+            At::Fixed(fixed) => self.fixed[fixed].f32(),
+        }
+    }
+
+    /// The floats of an operand that lies without gaps.
+    pub(super) fn dense<'b>(&self, reads: &Reads<'b>, index: usize) -> &'b [f32]
+    where
+        'a: 'b,
+    {
+        let view = &self.given(index).view;
+        &self.floats(reads, index)[view.offset..][..view.volume()]
+    }
+
+    /// The same of an operand that may be missing.
+    pub(super) fn optional<'b>(&self, reads: &Reads<'b>, index: usize) -> Option<&'b [f32]>
+    where
+        'a: 'b,
+    {
+        self.operand(index).map(|_| self.dense(reads, index))
+    }
+
+    /// All elements that an operand's view counts in.
+    pub(super) fn slice<'b>(&self, reads: &Reads<'b>, index: usize) -> Slice<'b>
+    where
+        'a: 'b,
+    {
+        let operand = self.given(index);
+        match operand.at {
+            At::Buffer(buffer) => match operand.dtype {
+                DType::F32 => Slice::F32(reads.buffer(buffer)),
+                DType::F64 => Slice::F64(reads.buffer(buffer)),
+                DType::I64 => Slice::I64(reads.buffer(buffer)),
+                DType::I32 => Slice::I32(reads.buffer(buffer)),
+                DType::I8 => Slice::I8(reads.buffer(buffer)),
+                DType::U8 | DType::Bool => Slice::U8(reads.buffer(buffer)),
+                DType::F16 => panic!("float16 has no buffers"),
+            },
+            At::Fixed(fixed) => match operand.dtype {
+                DType::F32 => Slice::F32(self.fixed[fixed].f32()),
+                DType::U8 | DType::Bool => Slice::U8(self.fixed[fixed].truths()),
+                _ => match self.fixed[fixed].data() {
+                    Data::F64(values) => Slice::F64(values),
+                    Data::I64(values) => Slice::I64(values),
+                    Data::I32(values) => Slice::I32(values),
+                    Data::I8(values) => Slice::I8(values),
+                    _ => panic!("float16 has no constants"),
+                },
+            },
+        }
+    }
+
+    /// What follows a product: bias at 2, for convolutions a row a picture at 3, the residual behind.
+    fn epilogue<'b>(&self, reads: &Reads<'b>, activation: Activation, residual: usize, rows: usize) -> Epilogue<'b>
+    where
+        'a: 'b,
+    {
+        let row = if residual == 4 { self.optional(reads, 3) } else { None };
+        Epilogue {
+            bias: self.optional(reads, 2),
+            shift: row.map(|values| Shift { values, rows }),
+            activation: activation_of(activation),
+            residual: self.optional(reads, residual),
+            scale: 1.0,
+        }
+    }
+
+    fn matmul(&self, arena: &mut Arena, scratch: &mut [f32]) -> Result<()> {
+        let (reads, out) = self.lend(arena);
+        let (a, b) = (self.given(0), self.given(1));
+        let (left, right) = (self.floats(&reads, 0), self.floats(&reads, 1));
+        let out_shape = &self.step.write.view.shape;
+        let (batch, matrix) = out_shape.split_at(out_shape.len() - 2);
+        let (m, n, k) = (matrix[0], matrix[1], *a.view.shape.last().unwrap_or(&1));
+        let (a, b) = (batches(&a.view, batch), batches(&b.view, batch));
+        let transposed = b.1[1] != 1 && n != 1;
+        let stride = if transposed { b.1[1] } else { b.1[0] };
+        let mut places = Vec::new();
+        a.0.each(|at| places.push((at, 0)));
+        let mut index = 0;
+        b.0.each(|at| {
+            places[index].1 = at;
+            index += 1;
+        });
+        for ((from, to), out) in places.into_iter().zip(out.chunks_mut((m * n).max(1))) {
+            let left = Left { values: &left[from..][..m * k], rows: m, stride: k };
+            let right = Dynamic { values: &right[to..], rows: k, columns: n, stride: stride.max(1), transposed };
+            matrix::multiply_dynamic(self.cpu, left, &right, &Epilogue::default(), out, scratch);
+        }
+        Ok(())
+    }
+}
+
+/// The leading axes of a view broadcast to `batch`, and the strides of the last two.
+fn batches(view: &View, batch: &[usize]) -> (View, [usize; 2]) {
+    let (shape, matrix) = view.shape.split_at(view.shape.len() - 2);
+    let (strides, last) = view.strides.split_at(view.strides.len() - 2);
+    let leading = View { offset: view.offset, shape: shape.to_vec(), strides: strides.to_vec() };
+    let wide = leading.broadcast(batch).unwrap_or_else(|| View::dense(batch));
+    let stride = |axis: usize| if matrix[axis] == 1 { 1 } else { last[axis] };
+    // A matrix of one row or column lies either way round.
+    let rows = if matrix[0] == 1 { matrix[1] } else { stride(0) };
+    (wide, [rows, if matrix[1] == 1 { 1 } else { last[1] }])
+}
+
+fn picture_rows(view: &View) -> usize {
+    view.shape[2..].iter().product()
+}
+
+/// The kernel's name of an activation.
+pub(super) fn activation_of(activation: Activation) -> activation::Activation {
+    use activation::Activation as Kernel;
+    match activation {
+        Activation::None => Kernel::None,
+        Activation::Relu => Kernel::Relu,
+        Activation::Silu => Kernel::Silu,
+        Activation::Gelu => Kernel::Gelu,
+        Activation::GeluTanh => Kernel::GeluTanh,
+        Activation::QuickGelu => Kernel::QuickGelu,
+        Activation::Sigmoid => Kernel::Sigmoid,
+        Activation::Tanh => Kernel::Tanh,
+    }
+}

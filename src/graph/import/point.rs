@@ -1,0 +1,134 @@
+//! Element-wise operators.
+
+use super::super::attributes::Attributes;
+use super::super::net::Content;
+use super::super::op::{Activation, Binary, Op, Reduce, Unary};
+use super::{Import, Imported, axis};
+use crate::value::DType;
+use tract_onnx::pb::NodeProto;
+
+/// Operators of one operand whose parameters are attributes.
+pub(super) fn unary(op: &str, attributes: &Attributes) -> Option<Unary> {
+    let alpha = |default| attributes.float("alpha").unwrap_or(default);
+    Some(match op {
+        "Abs" => Unary::Abs,
+        "Ceil" => Unary::Ceil,
+        "Cos" => Unary::Cos,
+        "Elu" => Unary::Elu { alpha: alpha(1.0) },
+        "Erf" => Unary::Erf,
+        "Exp" => Unary::Exp,
+        "Floor" => Unary::Floor,
+        "Gelu" if attributes.text("approximate") == Some("tanh") => Unary::Activation(Activation::GeluTanh),
+        "Gelu" => Unary::Activation(Activation::Gelu),
+        "HardSigmoid" => Unary::HardSigmoid { alpha: alpha(0.2), beta: attributes.float("beta").unwrap_or(0.5) },
+        "HardSwish" => Unary::HardSwish,
+        "IsNaN" => Unary::IsNan,
+        "LeakyRelu" => Unary::LeakyRelu { alpha: alpha(0.01) },
+        "Log" => Unary::Log,
+        "Neg" => Unary::Neg,
+        "Not" => Unary::Not,
+        "Reciprocal" => Unary::Reciprocal,
+        "Relu" => Unary::Activation(Activation::Relu),
+        "Round" => Unary::Round,
+        "Sigmoid" => Unary::Activation(Activation::Sigmoid),
+        "Sign" => Unary::Sign,
+        "Sin" => Unary::Sin,
+        "Softplus" => Unary::Softplus,
+        "Sqrt" => Unary::Sqrt,
+        "Tanh" => Unary::Activation(Activation::Tanh),
+        _ => return None,
+    })
+}
+
+/// Operators of two operands, or of several with the same one between.
+pub(super) fn binary(op: &str, attributes: &Attributes) -> Option<Binary> {
+    Some(match op {
+        "Add" | "Sum" => Binary::Add,
+        "Sub" => Binary::Sub,
+        "Mul" => Binary::Mul,
+        "Div" => Binary::Div,
+        "Pow" => Binary::Pow,
+        "Min" => Binary::Min,
+        "Max" => Binary::Max,
+        "Mod" => Binary::Mod { fmod: attributes.int("fmod") == Some(1) },
+        "Equal" => Binary::Equal,
+        "Less" => Binary::Less,
+        "LessOrEqual" => Binary::LessOrEqual,
+        "Greater" => Binary::Greater,
+        "GreaterOrEqual" => Binary::GreaterOrEqual,
+        "And" => Binary::And,
+        "Or" => Binary::Or,
+        "Xor" => Binary::Xor,
+        _ => return None,
+    })
+}
+
+impl Import {
+    pub(super) fn clip(&mut self, node: &NodeProto) -> Imported {
+        let attributes = Attributes(node);
+        let bound = |index: usize, name: &str, open: f32| match self.optional(node, index) {
+            Some(id) => self.net.scalar(id).ok_or_else(|| format!("its operand {index} is not constant")),
+            None => Ok(attributes.float(name).unwrap_or(open)),
+        };
+        let (low, high) = (bound(1, "min", f32::NEG_INFINITY)?, bound(2, "max", f32::INFINITY)?);
+        self.emit(node, Op::Unary(Unary::Clip { low, high }), &[0])
+    }
+
+    pub(super) fn cast(&mut self, node: &NodeProto) -> Imported {
+        let id = self.input(node, 0)?;
+        let wanted = self.computed(&node.output[0])?.dtype;
+        // Weights are f32 here whatever the file holds.
+        let same = self.net.values[id].dtype == wanted;
+        if same || (matches!(self.net.values[id].content, Content::Weight(..)) && wanted == DType::F32) {
+            return self.rename(node, id);
+        }
+        self.emit(node, Op::Cast(wanted), &[0])
+    }
+
+    pub(super) fn softmax(&mut self, node: &NodeProto) -> Imported {
+        let rank = self.output_shape(node)?.len();
+        let before_13 = self.opset < 13;
+        let axis = axis(Attributes(node).int("axis").unwrap_or(if before_13 { 1 } else { -1 }), rank)?;
+        if before_13 && axis + 1 != rank {
+            return Err("before opset 13 it flattens several axes".into());
+        }
+        self.emit(node, Op::Softmax { axis }, &[0])
+    }
+
+    pub(super) fn reduce(&mut self, node: &NodeProto) -> Imported {
+        let kind = match node.op_type.as_str() {
+            "ReduceSum" => Reduce::Sum,
+            "ReduceMean" => Reduce::Mean,
+            "ReduceMax" => Reduce::Max,
+            "ReduceMin" => Reduce::Min,
+            "ReduceProd" => Reduce::Prod,
+            _ => Reduce::L2,
+        };
+        let attributes = Attributes(node);
+        let rank = self.net.shape(self.input(node, 0)?).len();
+        let given = match attributes.ints("axes") {
+            Some(axes) => Some(axes.to_vec()),
+            None => self.integers(node, 1)?,
+        };
+        let given = given.unwrap_or_default();
+        if given.is_empty() && attributes.int("noop_with_empty_axes") == Some(1) {
+            return self.alias(node);
+        }
+        let mut axes = given.into_iter().map(|at| axis(at, rank)).collect::<Result<Vec<_>, _>>()?;
+        if axes.is_empty() {
+            axes = (0..rank).collect();
+        }
+        axes.sort_unstable();
+        axes.dedup();
+        let keep = attributes.int("keepdims") != Some(0);
+        self.emit(node, Op::Reduce { kind, axes, keep }, &[0])
+    }
+
+    pub(super) fn arg_max(&mut self, node: &NodeProto) -> Imported {
+        let attributes = Attributes(node);
+        let rank = self.net.shape(self.input(node, 0)?).len();
+        let axis = axis(attributes.int("axis").unwrap_or(0), rank)?;
+        let (keep, last) = (attributes.int("keepdims") != Some(0), attributes.int("select_last_index") == Some(1));
+        self.emit(node, Op::ArgMax { axis, keep, last }, &[0])
+    }
+}
