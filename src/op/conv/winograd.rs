@@ -2,7 +2,7 @@
 //! `Y = A' [(G g G') * (B' d B)] A`, the product taken for every place of a tile by matrices over channels.
 //!
 //! Tiles are worked off in chunks. First all tiles of a chunk are transformed, then every task takes one panel of sixteen output channels:
-//! it transforms that panel's weights (again for every chunk: a few per cent of the product, and nothing is kept), multiplies, and transforms
+//! it transforms that panel's weights (again for every chunk, so nothing is kept; dear where a chunk has few tiles), multiplies, and transforms
 //! back into the output.
 
 mod multiply;
@@ -27,7 +27,7 @@ const FEW: usize = 16;
 /// Tasks that a chunk is cut into where its panels alone do not give as many.
 const TASKS: usize = 8;
 
-/// The cheapest way for a 3x3 filter of stride 1, by counting cycles for one input channel and a panel of outputs. The constants were measured.
+/// The cheapest way for a 3x3 filter of stride 1, by counting cycles for one input channel and a panel of outputs. The constants are estimates, not fitted to measurements.
 pub(super) fn method(conv: &Conv, picture: Picture) -> Method {
     let Some([height, width]) = conv.output(picture.height, picture.width).filter(|_| conv.inputs >= FEW) else {
         return Method::Taps;
