@@ -127,6 +127,32 @@ pub fn load(graph: Graph, backend: Backend, threads: &Threads) -> Result<Box<dyn
     }
 }
 
+/// What the CPU engine makes of a graph, before it touches a weight.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// Fusion rules, in the order in which they are tried, with how often each matched.
+    pub fusions: Vec<(&'static str, usize)>,
+    /// Steps of the plan by kernel, with how often each occurs.
+    pub steps: std::collections::BTreeMap<String, usize>,
+    /// Bytes of all intermediate values together.
+    pub arena_bytes: usize,
+    /// The plan, a line a step.
+    pub listing: String,
+}
+
+/// Plans `graph` for inputs of these shapes, by name.
+///
+/// # Errors
+/// `Mismatch` when a shape is missing or is not what the graph takes; `Unsupported` that lists every node without a step; those of reading the
+/// graph.
+pub fn plan(graph: &Graph, shapes: &[(&str, &[usize])]) -> Result<Planned> {
+    let (plan, fusions) =
+        crate::graph::build(graph, &graph.shapes(shapes)?).map_err(|error| error.in_file(graph.file()))?;
+    let mut steps = std::collections::BTreeMap::new();
+    plan.steps.iter().for_each(|step| *steps.entry(step.work.name()).or_default() += 1);
+    Ok(Planned { fusions, steps, arena_bytes: plan.arena, listing: plan.to_string() })
+}
+
 #[cfg(test)]
 pub(crate) use cpu::play_once;
 

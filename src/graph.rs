@@ -17,17 +17,18 @@ pub(crate) mod plan;
 use crate::error::Result;
 use crate::model::Graph;
 
-/// The whole build line: the plan of `graph` for inputs of `shapes` (in the order of [`Graph::inputs`]).
+/// How often each fusion rule matched, by its name.
+pub(crate) type Matches = Vec<(&'static str, usize)>;
+
+/// The whole build line: the plan of `graph` for inputs of `shapes` (in the order of [`Graph::inputs`]), and what was fused on the way.
 ///
 /// # Errors
 /// Those of [`import::import`], above all `Unsupported` with every node that has no step.
-pub(crate) fn build(graph: &Graph, shapes: &[Vec<usize>]) -> Result<plan::Plan> {
+pub(crate) fn build(graph: &Graph, shapes: &[Vec<usize>]) -> Result<(plan::Plan, Matches)> {
     let mut net = import::import(graph, shapes)?;
-    for (rule, matches) in fuse::fuse(&mut net, |_| true) {
-        log::debug!("{}: {rule} matched {matches} times", graph.file().display());
-    }
+    let matches = fuse::fuse(&mut net, |_| true);
     let mut plan = lower::lower(&net);
     place::place(&mut plan);
     place::check(&plan)?;
-    Ok(plan)
+    Ok((plan, matches))
 }

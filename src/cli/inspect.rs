@@ -1,10 +1,12 @@
 //! `undiffuse inspect`: what a model directory or an ONNX file holds, and what of it would not run.
 
+use crate::engine;
 use crate::model::{Dim, Graph, Model, Port, Stage};
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// Options of `undiffuse inspect`.
 #[derive(Debug, clap::Args)]
@@ -12,9 +14,34 @@ pub struct Args {
     /// A model directory, or one graph
     #[arg(value_name = "DIR|MODEL.onnx")]
     path: PathBuf,
+    /// Add what the CPU engine makes of each graph: fusions, steps, bytes of intermediate values
+    #[arg(long)]
+    plan: bool,
+    /// Length of the free axis NAME in a plan; axes that are not given are 1 long
+    #[arg(long, value_name = "NAME=N", requires = "plan")]
+    axis: Vec<Axis>,
     /// Print one JSON object on standard output
     #[arg(long)]
     json: bool,
+}
+
+/// `NAME=N` on the command line.
+#[derive(Debug, Clone)]
+struct Axis {
+    name: String,
+    length: usize,
+}
+
+impl FromStr for Axis {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Axis, String> {
+        let parsed = text.split_once('=').and_then(|(name, length)| Some((name.to_owned(), length.parse().ok()?)));
+        match parsed {
+            Some((name, length)) if !name.is_empty() && length > 0 => Ok(Axis { name, length }),
+            _ => Err("write it as NAME=LENGTH".into()),
+        }
+    }
 }
 
 /// Runs the command.
@@ -22,8 +49,11 @@ pub struct Args {
 /// # Errors
 /// Whatever keeps the directory or the graph from being read; what is read but would not run is part of the report.
 pub fn run(args: Args) -> Result<()> {
-    let report =
-        if args.path.is_dir() { directory(&Model::open(&args.path)?)? } else { file(&Graph::read(&args.path)?) };
+    let report = if args.path.is_dir() {
+        directory(&Model::open(&args.path)?, &args)?
+    } else {
+        file(&Graph::read(&args.path)?, &args)
+    };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -32,8 +62,8 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-fn directory(model: &Model) -> Result<Value> {
-    let stages = model.stages().iter().map(stage).collect::<Result<Vec<_>>>()?;
+fn directory(model: &Model, args: &Args) -> Result<Value> {
+    let stages = model.stages().iter().map(|entry| stage(entry, args)).collect::<Result<Vec<_>>>()?;
     let scheduler = model.scheduler();
     Ok(json!({
         "model": model.root(), "class": model.class(),
@@ -48,9 +78,9 @@ fn total(stages: &[Value], what: &str) -> u64 {
     stages.iter().filter_map(|stage| stage[what].as_u64()).sum()
 }
 
-fn stage(stage: &Stage) -> Result<Value> {
+fn stage(stage: &Stage, args: &Args) -> Result<Value> {
     let graph = Graph::read(&stage.file)?;
-    let mut report = file(&graph);
+    let mut report = file(&graph, args);
     report["name"] = json!(stage.name);
     report["role"] = json!(stage.role.to_string());
     if let Err(misfit) = stage.check(&graph) {
@@ -59,15 +89,40 @@ fn stage(stage: &Stage) -> Result<Value> {
     Ok(report)
 }
 
-fn file(graph: &Graph) -> Value {
+fn file(graph: &Graph, args: &Args) -> Value {
     let summary = graph.summary();
     let refused: Vec<String> = graph.unsupported().iter().map(|op| format!("unsupported operator {op}")).collect();
-    json!({
+    let mut report = json!({
         "file": graph.file(), "producer": summary.producer, "opset": graph.opset(),
         "inputs": ports(graph.inputs()), "outputs": ports(graph.outputs()),
         "nodes": summary.nodes, "ops": summary.ops, "parameters": summary.parameters, "bytes": summary.bytes,
         "would_not_run": refused,
-    })
+    });
+    if args.plan {
+        report["plan"] = plan(graph, &args.axis);
+    }
+    report
+}
+
+fn plan(graph: &Graph, axes: &[Axis]) -> Value {
+    let length = |dim: &Dim| match dim {
+        Dim::Fixed(length) => *length,
+        Dim::Symbol(name) => axes.iter().find(|axis| axis.name == *name).map_or(1, |axis| axis.length),
+        Dim::Unknown => 1,
+    };
+    let shape =
+        |port: &Port| port.shape.as_ref().map_or(Vec::new(), |dims| dims.iter().map(length).collect::<Vec<_>>());
+    let shapes: Vec<Vec<usize>> = graph.inputs().iter().map(shape).collect();
+    let named: Vec<_> =
+        graph.inputs().iter().zip(&shapes).map(|(port, shape)| (port.name.as_str(), shape.as_slice())).collect();
+    match engine::plan(graph, &named) {
+        Ok(plan) => json!({
+            "inputs": named.iter().map(|(name, shape)| json!({ "name": name, "shape": shape })).collect::<Vec<_>>(),
+            "fusions": plan.fusions.iter().map(|(rule, count)| ((*rule).to_owned(), json!(count))).collect::<Map<_, _>>(),
+            "steps": plan.steps, "arena_bytes": plan.arena_bytes, "listing": plan.listing.lines().collect::<Vec<_>>(),
+        }),
+        Err(error) => json!({ "error": error.to_string() }),
+    }
 }
 
 fn ports(ports: &[Port]) -> Value {
@@ -121,6 +176,23 @@ fn graph_text(graph: &Value) -> String {
     let ops = graph["ops"].as_object().into_iter().flatten();
     let ops: Vec<String> = ops.map(|(op, count)| format!("{op} {count}")).collect();
     let _ = writeln!(out, "  {} nodes  {}", graph["nodes"], ops.join(", "));
+    let plan = &graph["plan"];
+    if let Some(error) = plan["error"].as_str() {
+        let _ = writeln!(out, "  NO PLAN: {error}");
+    } else if !plan.is_null() {
+        let counts = |what: &Value| {
+            let counts = what.as_object().into_iter().flatten();
+            let counts: Vec<String> =
+                counts.filter(|(_, n)| n.as_u64() != Some(0)).map(|(name, n)| format!("{name} {n}")).collect();
+            counts.join(", ")
+        };
+        let _ = writeln!(out, "  fused      {}", counts(&plan["fusions"]));
+        let _ = writeln!(out, "  steps      {}", counts(&plan["steps"]));
+        let _ = writeln!(out, "  arena      {} bytes", plan["arena_bytes"]);
+        list(&plan["listing"]).for_each(|line| {
+            let _ = writeln!(out, "    {}", plain(line));
+        });
+    }
     for refused in list(&graph["would_not_run"]) {
         let _ = writeln!(out, "  WOULD NOT RUN: {}", plain(refused));
     }

@@ -59,7 +59,7 @@ impl Cpu {
     fn build(&mut self, shapes: Vec<Vec<usize>>) -> Result<()> {
         self.state = State::Idle;
         match graph::build(&self.graph, &shapes) {
-            Ok(plan) => {
+            Ok((plan, _)) => {
                 let prepared = catch("packing weights", || Prepared::new(&plan, &self.threads))?;
                 let arena = Arena::new(plan.arena)?;
                 self.state = State::Ready(Box::new(Ready { shapes, plan, prepared, arena }));

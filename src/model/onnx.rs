@@ -1,7 +1,7 @@
 //! [`Graph`]: an ONNX file, decoded and checked here before tract sees it.
 //!
 //! tract panics at some files and copies every constant. So the protobuf is decoded first, its constants are taken out
-//! ([`Weight`](super::weights::Weight)), everything declared is checked, 16-bit floats are turned into f32, and only then does tract get
+//! ([`Weight`]), everything declared is checked, 16-bit floats are turned into f32, and only then does tract get
 //! the nodes, with the constants put back as its own tensors.
 
 mod channels;

@@ -39,6 +39,8 @@ pub(super) fn decode(file: &Path) -> Result<Decoded> {
         (tensor, payload)
     };
     let (model, initializers) = decoded;
+    // The system maps more around each header than the header.
+    mapped.release();
     Ok(Decoded { model, initializers: initializers.into_iter().map(apart).collect() })
 }
 

@@ -1,0 +1,42 @@
+//! `undiffuse inspect`, as a process.
+
+#![cfg(feature = "cli")]
+
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn inspect(path: &str, arguments: &[&str]) -> Output {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    Command::new(env!("CARGO_BIN_EXE_undiffuse")).arg("inspect").arg(model).args(arguments).output().unwrap()
+}
+
+fn report(path: &str, arguments: &[&str]) -> Value {
+    let output = inspect(path, &[arguments, &["--json"]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_plan_says_what_was_fused_and_how_much_memory_it_takes() {
+    let one = report("models/sticker-64/unet/model.onnx", &["--plan"]);
+    let two = report("models/sticker-64/unet/model.onnx", &["--plan", "--axis", "batch=2"]);
+    assert_eq!(two["plan"]["inputs"][0], json!({ "name": "sample", "shape": [2, 4, 16, 16] }));
+    assert_eq!((&one["plan"]["fusions"]["attention"], &one["plan"]["steps"]["Attention"]), (&json!(8), &json!(8)));
+    let (one, two) = (one["plan"]["arena_bytes"].as_u64().unwrap(), two["plan"]["arena_bytes"].as_u64().unwrap());
+    assert!(one > 0 && two > one * 3 / 2 && two <= one * 5 / 2, "{one} {two}");
+}
+
+#[test]
+fn an_axis_without_a_length_is_a_usage_error() {
+    let output = inspect("models/sticker-64", &["--plan", "--axis", "batch"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("write it as NAME=LENGTH"));
+}
+
+#[test]
+fn a_directory_lists_the_plans_of_its_stages() {
+    let report = report("models/sticker-64", &["--plan"]);
+    let stages = report["stages"].as_array().unwrap();
+    assert!(stages.len() >= 3 && stages.iter().all(|stage| stage["plan"]["arena_bytes"].is_u64()), "{report}");
+}
