@@ -1,5 +1,6 @@
 //! The `undiffuse` command.
 
+pub mod bench;
 pub mod generate;
 pub mod inspect;
 pub mod run;
@@ -31,6 +32,8 @@ enum Command {
     Run(run::Args),
     /// Say what a model directory or an ONNX file holds, and what of it would not run
     Inspect(inspect::Args),
+    /// Measure where the time of a model goes, stage by stage and kernel by kernel
+    Bench(bench::Args),
 }
 
 /// Runs the command line; exit code 0 for done, 1 for failed, 2 for a command line that makes no sense, 130 for interrupted.
@@ -41,6 +44,7 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(*args),
         Command::Run(args) => run::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Bench(args) => bench::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -68,6 +72,16 @@ fn failure(error: &anyhow::Error) -> ExitCode {
 fn log_to_stderr(verbose: u8) {
     let level = ["warn", "info,tract=warn", "debug,tract=info"][usize::from(verbose.min(2))];
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).format_timestamp(None).init();
+}
+
+/// Writes to standard output; that whoever reads it has left is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }
 
 #[cfg(test)]

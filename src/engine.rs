@@ -153,6 +153,38 @@ pub fn plan(graph: &Graph, shapes: &[(&str, &[usize])]) -> Result<Planned> {
     Ok(Planned { fusions, steps, arena_bytes: plan.arena, listing: plan.to_string() })
 }
 
+/// Where the CPU engine's time goes.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// Milliseconds of each run.
+    pub runs_ms: Vec<f64>,
+    /// By kernel, the most expensive first.
+    pub families: Vec<Family>,
+}
+
+/// The steps of one kernel.
+#[derive(Debug, Clone)]
+pub struct Family {
+    /// The kernel's name: `Conv`, `Linear`, `Attention`, …
+    pub name: String,
+    /// Steps in the plan.
+    pub steps: usize,
+    /// Milliseconds a run, on average.
+    pub ms: f64,
+    /// Additions and multiplications of products a run.
+    pub flops: u64,
+    /// Bytes read and written a run, as if nothing were cached.
+    pub bytes: u64,
+}
+
+/// Runs `graph` on the CPU engine `repeat` times, after one run that is not counted, and measures every step.
+///
+/// # Errors
+/// Those of [`plan`], `Engine` when a run fails.
+pub fn profile(graph: &Graph, inputs: &[(&str, &Tensor)], repeat: usize, threads: &Threads) -> Result<Profile> {
+    cpu::profile(graph, inputs, repeat, threads).map_err(|error| error.in_file(graph.file()))
+}
+
 #[cfg(test)]
 pub(crate) use cpu::play_once;
 

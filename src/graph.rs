@@ -6,6 +6,7 @@
 //! any engine can play.
 
 pub(crate) mod attributes;
+pub(crate) mod cost;
 pub(crate) mod fuse;
 pub(crate) mod import;
 pub(crate) mod lower;

@@ -1,10 +1,10 @@
-//! `undiffuse inspect`, as a process.
+//! `undiffuse inspect` and `undiffuse bench`, as processes.
 
 #![cfg(feature = "cli")]
 
 use serde_json::{Value, json};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn inspect(path: &str, arguments: &[&str]) -> Output {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -39,4 +39,31 @@ fn a_directory_lists_the_plans_of_its_stages() {
     let report = report("models/sticker-64", &["--plan"]);
     let stages = report["stages"].as_array().unwrap();
     assert!(stages.len() >= 3 && stages.iter().all(|stage| stage["plan"]["arena_bytes"].is_u64()), "{report}");
+}
+
+#[test]
+fn a_bench_measures_every_stage() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/sticker-64");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_undiffuse"));
+    let output = command.args(["bench", "--repeat", "1", "--json", "--model"]).arg(model).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let stages = report["stages"].as_array().unwrap();
+    let unet = stages.iter().find(|stage| stage["stage"] == "unet").unwrap();
+    let ops = unet["ops"].as_array().unwrap();
+    let conv = ops.iter().find(|op| op["op"] == "Conv").unwrap();
+    assert!(conv["steps"] == 30 && conv["ms"].as_f64().unwrap() > 0.0, "{conv}");
+    let shares: f64 = ops.iter().map(|op| op["share"].as_f64().unwrap()).sum();
+    assert!((shares - 1.0).abs() < 1e-9);
+}
+
+#[test]
+fn whoever_stops_reading_causes_no_panic() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/sticker-64");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_undiffuse"));
+    command.arg("inspect").arg(model).arg("--plan").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
 }

@@ -121,7 +121,7 @@ impl Args {
                 output: output.picture().into(),
                 latents: output.latents().map(Path::to_path_buf),
             };
-            self.tell(&report);
+            self.tell(&report)?;
             printed.push(report);
         }
         self.print_json(&printed)
@@ -151,20 +151,21 @@ impl Args {
         Ok(request)
     }
 
-    fn tell(&self, printed: &Printed) {
+    fn tell(&self, printed: &Printed) -> Result<()> {
         let Report { seed, sampler, steps, total_ms, .. } = &printed.report;
-        if !self.json {
-            println!("{}: seed {seed}, {steps} steps of {sampler}, {:.1} s", printed.output.display(), total_ms / 1e3);
+        if self.json {
+            return Ok(());
         }
+        let (output, seconds) = (printed.output.display(), total_ms / 1e3);
+        super::print(&format!("{output}: seed {seed}, {steps} steps of {sampler}, {seconds:.1} s\n"))
     }
 
     fn print_json(&self, printed: &[Printed]) -> Result<()> {
         match printed {
-            _ if !self.json => {}
-            [only] => println!("{}", serde_json::to_string(only)?),
-            several => println!("{}", serde_json::to_string(several)?),
+            _ if !self.json => Ok(()),
+            [only] => super::print(&(serde_json::to_string(only)? + "\n")),
+            several => super::print(&(serde_json::to_string(several)? + "\n")),
         }
-        Ok(())
     }
 }
 

@@ -27,9 +27,9 @@ pub struct Args {
 
 /// `NAME=N` on the command line.
 #[derive(Debug, Clone)]
-struct Axis {
-    name: String,
-    length: usize,
+pub struct Axis {
+    pub(super) name: String,
+    pub(super) length: usize,
 }
 
 impl FromStr for Axis {
@@ -55,11 +55,10 @@ pub fn run(args: Args) -> Result<()> {
         file(&Graph::read(&args.path)?, &args)
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        super::print(&(serde_json::to_string_pretty(&report)? + "\n"))
     } else {
-        print!("{}", text(&report));
+        super::print(&text(&report))
     }
-    Ok(())
 }
 
 fn directory(model: &Model, args: &Args) -> Result<Value> {
@@ -104,15 +103,19 @@ fn file(graph: &Graph, args: &Args) -> Value {
     report
 }
 
-fn plan(graph: &Graph, axes: &[Axis]) -> Value {
+/// A shape for each of a graph's inputs; free axes are as long as `axes` say, else 1.
+pub(super) fn shapes(graph: &Graph, axes: &[Axis]) -> Vec<Vec<usize>> {
     let length = |dim: &Dim| match dim {
         Dim::Fixed(length) => *length,
         Dim::Symbol(name) => axes.iter().find(|axis| axis.name == *name).map_or(1, |axis| axis.length),
         Dim::Unknown => 1,
     };
-    let shape =
-        |port: &Port| port.shape.as_ref().map_or(Vec::new(), |dims| dims.iter().map(length).collect::<Vec<_>>());
-    let shapes: Vec<Vec<usize>> = graph.inputs().iter().map(shape).collect();
+    let shape = |port: &Port| port.shape.as_ref().map_or(Vec::new(), |dims| dims.iter().map(length).collect());
+    graph.inputs().iter().map(shape).collect()
+}
+
+fn plan(graph: &Graph, axes: &[Axis]) -> Value {
+    let shapes = shapes(graph, axes);
     let named: Vec<_> =
         graph.inputs().iter().zip(&shapes).map(|(port, shape)| (port.name.as_str(), shape.as_slice())).collect();
     match engine::plan(graph, &named) {

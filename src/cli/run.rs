@@ -109,7 +109,7 @@ fn repeat(engine: &mut dyn Engine, inputs: &[(&str, &Tensor)], times: NonZeroUsi
     Ok((outputs, runs_ms))
 }
 
-fn milliseconds(since: Instant) -> f64 {
+pub(super) fn milliseconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
@@ -136,7 +136,7 @@ fn symbols(graph: &Graph, given: &HashMap<String, Tensor>) -> HashMap<String, us
     .collect()
 }
 
-fn drawn(port: &Port, noise: &mut TorchNoise, symbols: &HashMap<String, usize>) -> Result<Tensor> {
+pub(super) fn drawn(port: &Port, noise: &mut TorchNoise, symbols: &HashMap<String, usize>) -> Result<Tensor> {
     let length = |dim: &Dim| match dim {
         Dim::Fixed(length) => Ok(*length),
         Dim::Symbol(name) if symbols.contains_key(name) => Ok(symbols[name]),
@@ -170,15 +170,16 @@ fn report(args: &Args, engine: &dyn Engine, load_ms: f64, runs_ms: &[f64], outpu
             "model": args.model, "engine": engine.name(), "load_ms": load_ms, "runs_ms": runs_ms,
             "peak_rss_bytes": system::peak_rss_bytes(), "outputs": outputs,
         });
-        println!("{}", serde_json::to_string_pretty(&object)?);
+        super::print(&(serde_json::to_string_pretty(&object)? + "\n"))?;
         return Ok(());
     }
     let best = runs_ms.iter().copied().fold(f64::INFINITY, f64::min);
-    println!("{}: loaded in {load_ms:.1} ms, {} run(s), fastest {best:.1} ms", engine.name(), runs_ms.len());
+    let (name, count) = (engine.name(), runs_ms.len());
+    let mut text = format!("{name}: loaded in {load_ms:.1} ms, {count} run(s), fastest {best:.1} ms\n");
     for (name, tensor) in outputs.iter() {
-        println!("{name} {} {:?}", tensor.dtype(), tensor.shape());
+        text += &format!("{name} {} {:?}\n", tensor.dtype(), tensor.shape());
     }
-    Ok(())
+    super::print(&text)
 }
 
 fn described(name: &str, tensor: &Tensor) -> Value {

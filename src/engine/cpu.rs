@@ -7,6 +7,9 @@ mod norm;
 mod plain;
 mod play;
 mod prepare;
+mod profile;
+
+pub(super) use profile::profile;
 
 use super::reference::Reference;
 use super::{Engine, Outputs, Threads};

@@ -12,6 +12,7 @@ use crate::op::matrix::{self, Cpu, Dynamic, Epilogue, Left, Shift};
 use crate::op::simd;
 use crate::op::view::View;
 use crate::value::{DType, Data, Tensor};
+use std::time::{Duration, Instant};
 
 /// Writes one of a run's inputs, which has the buffer's type.
 pub(super) fn write_input(arena: &mut Arena, buffer: &Buffer, tensor: &Tensor) -> Result<()> {
@@ -66,10 +67,25 @@ pub(super) fn read_output(plan: &Plan, prepared: &Prepared, arena: &Arena, opera
 
 /// All steps, one after the other.
 pub(super) fn steps(plan: &Plan, prepared: &mut Prepared, arena: &mut Arena, threads: &Threads) -> Result<()> {
+    timed(plan, prepared, arena, threads, None)
+}
+
+/// The same, adding the time of each step to `times`.
+pub(super) fn timed(
+    plan: &Plan,
+    prepared: &mut Prepared,
+    arena: &mut Arena,
+    threads: &Threads,
+    mut times: Option<&mut [Duration]>,
+) -> Result<()> {
     let Prepared { fixed, kernels, scratch } = prepared;
-    for (step, kernel) in plan.steps.iter().zip(kernels) {
+    for (index, (step, kernel)) in plan.steps.iter().zip(kernels).enumerate() {
+        let started = Instant::now();
         let scene = Scene { plan, fixed, step, cpu: Cpu { arch: simd::arch(), threads } };
         scene.play(kernel, arena, scratch).map_err(|error| error.in_node(&step.name))?;
+        if let Some(time) = times.as_mut().and_then(|times| times.get_mut(index)) {
+            *time += started.elapsed();
+        }
     }
     Ok(())
 }
