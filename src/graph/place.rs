@@ -91,3 +91,79 @@ fn range(plan: &Plan, buffer: usize) -> (usize, usize) {
     let buffer = &plan.buffers[buffer];
     (buffer.offset, buffer.offset + buffer.bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::{Buffer, Operand, Step, Work};
+    use super::*;
+    use crate::op::view::View;
+    use crate::value::DType;
+
+    fn operand(buffer: usize, elements: usize) -> Operand {
+        Operand { at: At::Buffer(buffer), view: View::dense(&[elements]), dtype: DType::F32 }
+    }
+
+    /// A chain of copies with one long-lived buffer: sizes and who reads whom.
+    fn plan(sizes: &[usize], steps: &[(usize, usize)]) -> Plan {
+        let buffer =
+            |elements: &usize| Buffer { dtype: DType::F32, elements: *elements, offset: 0, first: usize::MAX, last: 0 };
+        let step = |&(from, to): &(usize, usize)| Step {
+            name: format!("{from} to {to}"),
+            work: Work::Copy,
+            reads: vec![Some(operand(from, 1))],
+            write: operand(to, 1),
+            value: None,
+        };
+        let mut plan = Plan {
+            buffers: sizes.iter().map(buffer).collect(),
+            steps: steps.iter().map(step).collect(),
+            inputs: vec![0],
+            ..Plan::default()
+        };
+        plan.outputs = vec![operand(steps[steps.len() - 1].1, 1)];
+        place(&mut plan);
+        plan
+    }
+
+    #[test]
+    fn buffers_that_do_not_meet_share_their_place() {
+        let plan = plan(&[100, 200, 100, 200, 50], &[(0, 1), (1, 2), (2, 3), (3, 4)]);
+        check(&plan).unwrap();
+        let sum: usize = plan.buffers.iter().map(Buffer::bytes).sum();
+        assert!(plan.arena < sum && plan.arena >= 300 * 4, "{} of {sum}", plan.arena);
+        assert!(plan.buffers.iter().all(|buffer| buffer.offset % ALIGN == 0));
+    }
+
+    #[test]
+    fn what_is_read_late_is_kept() {
+        let plan = plan(&[64, 64, 64, 64], &[(0, 1), (1, 2), (0, 3)]);
+        check(&plan).unwrap();
+        assert_eq!((plan.buffers[0].first, plan.buffers[0].last), (0, 2));
+        let others = [1, 2, 3].map(|index: usize| plan.buffers[index].offset);
+        assert!(others.iter().all(|offset| *offset != plan.buffers[0].offset));
+    }
+
+    #[test]
+    fn a_buffer_moved_onto_a_living_one_is_found() {
+        let sound = plan(&[64, 64, 64, 64], &[(0, 1), (1, 2), (0, 3), (2, 3)]);
+        check(&sound).unwrap();
+        let mut found = 0;
+        for moved in 0..4 {
+            for onto in (0..4).filter(|onto| *onto != moved) {
+                let mut plan = sound.clone();
+                plan.buffers[moved].offset = plan.buffers[onto].offset;
+                let meet = sound.buffers[moved].first <= sound.buffers[onto].last
+                    && sound.buffers[onto].first <= sound.buffers[moved].last;
+                assert_eq!(check(&plan).is_err(), meet, "{moved} onto {onto}");
+                found += usize::from(meet);
+            }
+        }
+        assert!(found > 4);
+        let mut far = sound.clone();
+        far.steps[1].write.view.offset = 64;
+        assert!(check(&far).unwrap_err().to_string().contains("leaves its buffer"));
+        let mut same = sound;
+        same.steps[1].reads[0] = Some(operand(2, 1));
+        assert!(check(&same).unwrap_err().to_string().contains("reads what it writes"));
+    }
+}
