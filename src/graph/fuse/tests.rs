@@ -356,6 +356,9 @@ fn distance(a: &[Tensor], b: &[Tensor]) -> f64 {
     worst
 }
 
+/// max |d| / std from tract. On such inputs tract itself is up to 2.5e-4 from onnxruntime 1.32 with the shipped denoiser, this engine 1.2e-5.
+const REFERENCE: f64 = 1e-3;
+
 /// Each rule alone changes no number beyond rounding.
 #[test]
 fn each_rule_alone_keeps_the_numbers() {
@@ -377,7 +380,8 @@ fn each_rule_alone_keeps_the_numbers() {
         let given: Vec<(&str, &Tensor)> = names.zip(&inputs).collect();
         let tract: Vec<Tensor> =
             reference.unwrap().run(&given).unwrap().iter().map(|(_, tensor)| tensor.clone()).collect();
-        assert!(distance(&tract, &plain) < 1e-4, "{path}: the unfused net is not what tract computes");
+        let far = distance(&tract, &plain);
+        assert!(far < REFERENCE, "{path}: the unfused net is {far:.1e} of tract's std from what tract computes");
     }
 }
 
