@@ -14,14 +14,14 @@ static HOOK: Once = Once::new();
 /// Runs `work`; a panic in it becomes an `Engine` error that says what was being done and with which message it ended.
 ///
 /// What `work` captured by reference must not be used after a panic: callers drop it.
-pub(crate) fn catch<T>(doing: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(crate) fn catch<T>(who: &str, doing: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     install_hook();
     let before = QUIET.replace(true);
     let outcome = catch_unwind(AssertUnwindSafe(work));
     QUIET.set(before);
     outcome.unwrap_or_else(|payload| {
-        let message = format!("tract panicked while {doing}: {}", text(payload.as_ref()));
-        Err(Error::new(ErrorKind::Engine, message).advise("the graph holds something that tract does not expect"))
+        let message = format!("{who} panicked while {doing}: {}", text(payload.as_ref()));
+        Err(Error::new(ErrorKind::Engine, message).advise("the graph holds something that was not expected"))
     })
 }
 
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_panic_becomes_an_error_with_its_message() {
-        let error = catch::<()>("testing", || panic!("number {}", 7)).unwrap_err();
+        let error = catch::<()>("tract", "testing", || panic!("number {}", 7)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Engine);
         assert!(error.to_string().starts_with("tract panicked while testing: number 7"));
     }

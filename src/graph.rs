@@ -15,6 +15,7 @@ pub(crate) mod op;
 pub(crate) mod place;
 pub(crate) mod plan;
 
+use crate::caught::catch;
 use crate::error::Result;
 use crate::model::Graph;
 
@@ -26,6 +27,10 @@ pub(crate) type Matches = Vec<(&'static str, usize)>;
 /// # Errors
 /// Those of [`import::import`], above all `Unsupported` with every node that has no step.
 pub(crate) fn build(graph: &Graph, shapes: &[Vec<usize>]) -> Result<(plan::Plan, Matches)> {
+    catch("the planner", "planning the graph", || planned(graph, shapes))
+}
+
+fn planned(graph: &Graph, shapes: &[Vec<usize>]) -> Result<(plan::Plan, Matches)> {
     let mut net = import::import(graph, shapes)?;
     let matches = fuse::fuse(&mut net, |_| true);
     let mut plan = lower::lower(&net);

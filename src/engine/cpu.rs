@@ -63,7 +63,7 @@ impl Cpu {
         self.state = State::Idle;
         match graph::build(&self.graph, &shapes) {
             Ok((plan, _)) => {
-                let prepared = catch("packing weights", || Prepared::new(&plan, &self.threads))?;
+                let prepared = catch("the CPU engine", "packing weights", || Prepared::new(&plan, &self.threads))?;
                 let arena = Arena::new(plan.arena)?;
                 self.state = State::Ready(Box::new(Ready { shapes, plan, prepared, arena }));
                 Ok(())
@@ -141,10 +141,10 @@ impl Engine for Cpu {
         self.prepare(&shapes)?;
         match &mut self.state {
             State::Fallback(reference) => reference.run(given),
-            State::Ready(ready) => {
-                catch("running the plan", || ready.run(&self.inputs, &self.outputs, given, &self.threads))
-                    .map_err(|error| error.in_file(&self.file))
-            }
+            State::Ready(ready) => catch("the CPU engine", "running the plan", || {
+                ready.run(&self.inputs, &self.outputs, given, &self.threads)
+            })
+            .map_err(|error| error.in_file(&self.file)),
             State::Idle => fail!(Engine, "the graph is not prepared"),
         }
     }

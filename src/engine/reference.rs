@@ -59,7 +59,7 @@ impl Reference {
         let graph = self.graph.take().map_or_else(|| Graph::open(&self.file), Ok)?;
         let typed = graph.into_typed(&shapes)?;
         let options = RunOptions { executor: Some(self.executor.clone()), ..RunOptions::default() };
-        let plan = catch("optimising the graph", || {
+        let plan = catch("tract", "optimising the graph", || {
             let optimised = typed.into_optimized().map_err(foreign)?;
             TypedSimplePlan::new_with_options(optimised, &options).map_err(foreign)
         })?;
@@ -79,7 +79,7 @@ impl Reference {
     fn play(&self, given: &[(&str, &Tensor)]) -> Result<Outputs> {
         let Some(ready) = &self.ready else { return fail!(Engine, "the graph is not prepared") };
         let inputs = self.ordered(given)?;
-        let values = catch("running the graph", || ready.plan.run(inputs).map_err(foreign))?;
+        let values = catch("tract", "running the graph", || ready.plan.run(inputs).map_err(foreign))?;
         let named = |(port, value): (&Port, TValue)| Ok((port.name.clone(), from_tract(&value, port)?));
         self.outputs.iter().zip(values).map(named).collect::<Result<_>>().map(Outputs::new)
     }

@@ -21,7 +21,7 @@ pub(in crate::engine) fn profile(
     let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();
     let (plan, _) = graph::build(graph, &graph.shapes(&shapes)?)?;
     let mut times = vec![Duration::ZERO; plan.steps.len()];
-    let runs_ms = catch("running the plan", || {
+    let runs_ms = catch("the CPU engine", "running the plan", || {
         let mut prepared = Prepared::new(&plan, threads)?;
         let mut arena = Arena::new(plan.arena)?;
         let mut runs = Vec::new();

@@ -36,7 +36,7 @@ impl Graph {
     /// `Engine` with tract's own words when it cannot read the graph, panics at it, or leaves a shape open; `Malformed` when a value gets
     /// absurd dimensions.
     pub(crate) fn facts(&self, shapes: &[Vec<usize>]) -> Result<HashMap<String, Fact>> {
-        catch("reading the graph", || self.inferred(shapes)).map_err(|error| error.in_file(&self.file))
+        catch("tract", "reading the graph", || self.inferred(shapes)).map_err(|error| error.in_file(&self.file))
     }
 
     fn inferred(&self, shapes: &[Vec<usize>]) -> Result<HashMap<String, Fact>> {

@@ -19,7 +19,7 @@ impl Graph {
     /// when a value inside the graph gets absurd dimensions.
     pub(crate) fn into_typed(self, shapes: &[Vec<usize>]) -> Result<TypedModel> {
         let file = self.file.clone();
-        catch("reading the graph", || self.typed(shapes)).map_err(|error| error.in_file(file))
+        catch("tract", "reading the graph", || self.typed(shapes)).map_err(|error| error.in_file(file))
     }
 
     fn typed(mut self, shapes: &[Vec<usize>]) -> Result<TypedModel> {
