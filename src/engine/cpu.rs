@@ -2,10 +2,13 @@
 
 mod arena;
 mod attention;
+mod axis;
 mod fixed;
+mod movement;
 mod norm;
-mod plain;
+mod picture;
 mod play;
+mod point;
 mod prepare;
 mod profile;
 

@@ -98,12 +98,13 @@ impl Import {
     fn translate(&mut self, node: &NodeProto) -> Imported {
         let attributes = Attributes(node);
         if let Some(op) = point::unary(&node.op_type, &attributes) {
-            return self.emit(node, Op::Unary(op), &[0]);
+            return self.emit(node, op, &[0]);
         }
         if let Some(op) = point::binary(&node.op_type, &attributes) {
             return self.chain(node, op);
         }
         match node.op_type.as_str() {
+            "Pow" => self.pow(node),
             "Clip" => self.clip(node),
             "Cast" | "CastLike" => self.cast(node),
             "Where" => self.emit(node, Op::Where, &[0, 1, 2]),
@@ -200,18 +201,17 @@ impl Import {
     }
 
     /// Operators of two operands that take more: one after the other.
-    fn chain(&mut self, node: &NodeProto, op: Binary) -> Imported {
+    fn chain(&mut self, node: &NodeProto, op: Op) -> Imported {
         let operands = (0..node.input.len()).map(|index| self.input(node, index)).collect::<Result<Vec<_>, _>>()?;
         match operands[..] {
             [] => Err("it has no operands".into()),
             [one] => self.rename(node, one),
-            [a, b] => self.push(node, Op::Binary(op), vec![Some(a), Some(b)]),
+            [a, b] => self.push(node, op, vec![Some(a), Some(b)]),
             [ref first @ .., last] => {
                 let (shape, dtype) = (self.output_shape(node)?, self.net.values[last].dtype);
-                let joined = first[1..]
-                    .iter()
-                    .fold(first[0], |a, &b| self.between(node, Op::Binary(op), &[a, b], &shape, dtype));
-                self.push(node, Op::Binary(op), vec![Some(joined), Some(last)])
+                let joined =
+                    first[1..].iter().fold(first[0], |a, &b| self.between(node, op.clone(), &[a, b], &shape, dtype));
+                self.push(node, op, vec![Some(joined), Some(last)])
             }
         }
     }

@@ -53,11 +53,11 @@ impl Lower<'_> {
             }
             Op::Softmax { .. } => self.rows(node),
             Op::Attention { .. } => self.attention(node),
-            Op::Unary(_) | Op::Cast(_) => {
+            Op::Unary(_) | Op::Predicate(_) | Op::Cast(_) => {
                 let order = x.and_then(|id| self.operand(id).view.order());
                 self.pointwise(node, order);
             }
-            Op::Binary(_) | Op::Where => {
+            Op::Binary(_) | Op::Comparison(_) | Op::Logic(_) | Op::Where => {
                 let order = self.common_order(node);
                 self.pointwise(node, order);
             }

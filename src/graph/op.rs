@@ -1,5 +1,12 @@
 //! [`Op`]: what a node of a [`Net`](super::net::Net) computes. Names and meanings are ONNX's where nothing else is said.
 
+pub(crate) use crate::op::activation::Activation;
+pub(crate) use crate::op::binary::Binary;
+pub(crate) use crate::op::pool::{Pool, PoolKind};
+pub(crate) use crate::op::reduce::Reduce;
+pub(crate) use crate::op::resize::{Coordinates, Resize, ResizeMode};
+pub(crate) use crate::op::truth::{Comparison, Logic, Predicate};
+pub(crate) use crate::op::unary::Unary;
 use crate::value::DType;
 
 /// An operator with its parameters; operands are described at each. Every operator has one output.
@@ -37,6 +44,9 @@ pub(crate) enum Op {
     },
     Unary(Unary),
     Binary(Binary),
+    Predicate(Predicate),
+    Comparison(Comparison),
+    Logic(Logic),
     /// `condition, a, b`.
     Where,
     Cast(DType),
@@ -71,6 +81,7 @@ pub(crate) enum Op {
     },
     /// `data, indices (…, k)` into the first k axes.
     GatherNd,
+    /// Of the last two of four axes.
     Resize(Resize),
     Pad {
         before: Vec<usize>,
@@ -81,7 +92,7 @@ pub(crate) enum Op {
 }
 
 /// Parameters of a convolution over one or two spatial axes; with one, the first of the two is 1 long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Conv {
     pub kernel: [usize; 2],
     pub stride: [usize; 2],
@@ -95,147 +106,18 @@ pub(crate) struct Conv {
     pub activation: Activation,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Activation {
-    None,
-    Relu,
-    Silu,
-    /// With `erf`.
-    Gelu,
-    /// With `tanh`.
-    GeluTanh,
-    /// `x sigmoid(1.702 x)`.
-    QuickGelu,
-    Sigmoid,
-    Tanh,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Unary {
-    Activation(Activation),
-    Abs,
-    Ceil,
-    Clip {
-        low: f32,
-        high: f32,
-    },
-    Cos,
-    Elu {
-        alpha: f32,
-    },
-    Erf,
-    Exp,
-    Floor,
-    HardSigmoid {
-        alpha: f32,
-        beta: f32,
-    },
-    HardSwish,
-    /// A truth value.
-    IsNan,
-    LeakyRelu {
-        alpha: f32,
-    },
-    Log,
-    Neg,
-    Not,
-    Reciprocal,
-    Round,
-    Sign,
-    Sin,
-    Softplus,
-    Sqrt,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Binary {
-    Add,
-    Sub,
-    Mul,
-    Div,
-    Pow,
-    Min,
-    Max,
-    /// The remainder has the divisor's sign; with `fmod`, the dividend's.
-    Mod {
-        fmod: bool,
-    },
-    PRelu,
-    Equal,
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-    And,
-    Or,
-    Xor,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reduce {
-    Sum,
-    Mean,
-    Max,
-    Min,
-    Prod,
-    L2,
-}
-
-/// Resize of the last two of four axes by whole or broken factors.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Resize {
-    pub mode: ResizeMode,
-    pub coordinates: Coordinates,
-    /// Output length over input length, height and width, as the file says it or as the lengths give it.
-    pub scales: [f32; 2],
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ResizeMode {
-    Linear,
-    NearestFloor,
-    NearestCeil,
-    NearestRoundPreferFloor,
-    NearestRoundPreferCeil,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Coordinates {
-    Asymmetric,
-    HalfPixel,
-    PytorchHalfPixel,
-    AlignCorners,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Pool {
-    pub kind: PoolKind,
-    pub kernel: [usize; 2],
-    pub stride: [usize; 2],
-    pub pads: [[usize; 2]; 2],
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PoolKind {
-    Max,
-    /// Padding counts or does not.
-    Average {
-        count_pad: bool,
-    },
-}
-
 impl Op {
     /// A short name for listings.
     pub(crate) fn name(&self) -> String {
-        let debug = format!("{self:?}");
-        let end = debug.find([' ', '(', '{']).unwrap_or(debug.len());
-        match self {
+        let debug = match self {
             Op::Unary(Unary::Activation(activation)) => format!("{activation:?}"),
-            Op::Unary(_) | Op::Binary(_) => {
-                let inner = &debug[end + 1..debug.len() - 1];
-                inner[..inner.find([' ', '(', '{']).unwrap_or(inner.len())].to_owned()
-            }
-            _ => debug[..end].to_owned(),
-        }
+            Op::Unary(op) => format!("{op:?}"),
+            Op::Binary(op) => format!("{op:?}"),
+            Op::Predicate(op) => format!("{op:?}"),
+            Op::Comparison(op) => format!("{op:?}"),
+            Op::Logic(op) => format!("{op:?}"),
+            _ => format!("{self:?}"),
+        };
+        debug.split([' ', '(', '{']).next().unwrap_or_default().to_owned()
     }
 }

@@ -74,6 +74,29 @@ impl Activation {
             }
         }
     }
+
+    /// The same function in f64, straight from its definition.
+    pub(crate) fn real(self, x: f64) -> f64 {
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let below = |x: f64, other: f64| if x < 0.0 { other } else { x };
+        match self {
+            Activation::None => x,
+            Activation::Silu => x * sigmoid(x),
+            Activation::Gelu => 0.5 * x * (1.0 + libm::erf(x / 2f64.sqrt())),
+            Activation::GeluTanh => {
+                0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
+            }
+            Activation::QuickGelu => x * sigmoid(1.702 * x),
+            Activation::Relu => below(x, 0.0),
+            Activation::LeakyRelu(slope) => below(x, f64::from(slope) * x),
+            Activation::Sigmoid => sigmoid(x),
+            Activation::Tanh => x.tanh(),
+            Activation::Clamp { lo, hi } => held(x, lo.into(), hi.into()),
+            Activation::HardSigmoid { alpha, beta } => held(f64::from(alpha) * x + f64::from(beta), 0.0, 1.0),
+            Activation::HardSwish => x * held(x / 6.0 + 0.5, 0.0, 1.0),
+            Activation::Elu(alpha) => below(x, f64::from(alpha) * x.exp_m1()),
+        }
+    }
 }
 
 impl Lanes for Activation {
@@ -81,6 +104,12 @@ impl Lanes for Activation {
     fn apply<S: Simd>(self, simd: S, v: S::f32s) -> S::f32s {
         self.apply(simd, v)
     }
+}
+
+/// `min(max(x, low), high)`, NaN staying NaN.
+fn held(x: f64, low: f64, high: f64) -> f64 {
+    let x = if x < low { low } else { x };
+    if x > high { high } else { x }
 }
 
 // Functions, not closures: a closure is not compiled for the vector unit of its caller.
@@ -110,33 +139,11 @@ fn hard_sigmoid<S: Simd>(simd: S, v: S::f32s, alpha: f32, beta: f32) -> S::f32s 
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
     use crate::op::simd::{Map, tests::paths};
 
-    /// The same function in f64, straight from its definition.
-    pub(crate) fn reference(activation: Activation, x: f64) -> f64 {
-        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
-        match activation {
-            Activation::None => x,
-            Activation::Silu => x * sigmoid(x),
-            Activation::Gelu => 0.5 * x * (1.0 + libm::erf(x / 2f64.sqrt())),
-            Activation::GeluTanh => {
-                0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3))).tanh())
-            }
-            Activation::QuickGelu => x * sigmoid(1.702 * x),
-            Activation::Relu => x.max(0.0),
-            Activation::LeakyRelu(slope) => x.max(0.0) + f64::from(slope) * x.min(0.0),
-            Activation::Sigmoid => sigmoid(x),
-            Activation::Tanh => x.tanh(),
-            Activation::Clamp { lo, hi } => x.clamp(lo.into(), hi.into()),
-            Activation::HardSigmoid { alpha, beta } => (f64::from(alpha) * x + f64::from(beta)).clamp(0.0, 1.0),
-            Activation::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
-            Activation::Elu(alpha) => x.max(0.0) + f64::from(alpha) * x.min(0.0).exp_m1(),
-        }
-    }
-
-    pub(crate) const ALL: [Activation; 13] = [
+    const ALL: [Activation; 13] = [
         Activation::None,
         Activation::Silu,
         Activation::Gelu,
@@ -159,7 +166,7 @@ pub(crate) mod tests {
             let mut output = vec![0.0; input.len()];
             arch.dispatch(Map { f: activation, input: &input, output: &mut output });
             for (&x, &y) in input.iter().zip(&output) {
-                let expected = reference(activation, x.into());
+                let expected = activation.real(x.into());
                 let bound = 1e-6 * expected.abs() + 3e-7 * f64::from(x).abs().clamp(1e-3, 4.0);
                 assert!((f64::from(y) - expected).abs() <= bound, "{activation:?}({x}) = {y}, {expected} expected");
             }

@@ -44,6 +44,7 @@ pub(crate) struct Operand<'a> {
 
 impl<'a> Operand<'a> {
     /// Dense `(B, rows, heads * width)`.
+    #[cfg(test)]
     pub(crate) fn dense(values: &'a [f32], rows: usize, heads: usize, width: usize) -> Operand<'a> {
         Operand { values, batch: rows * heads * width, row: heads * width, head: width }
     }

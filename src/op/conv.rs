@@ -30,6 +30,7 @@ pub(crate) struct Conv {
 
 impl Conv {
     /// A square filter of odd size with stride 1 that keeps height and width.
+    #[cfg(test)]
     pub(crate) fn same(inputs: usize, outputs: usize, kernel: usize) -> Conv {
         Conv {
             inputs,
@@ -140,6 +141,7 @@ impl Filters {
     ///
     /// # Panics
     /// When the packed weights are not those of `conv`.
+    #[allow(dead_code, reason = "for plans that are kept on disk with their packed weights")]
     pub(crate) fn from_packed(conv: Conv, packed: Vec<Packed>) -> Filters {
         conv.check();
         let (count, columns) =
@@ -153,11 +155,8 @@ impl Filters {
         Filters { conv, packed }
     }
 
-    pub(crate) fn conv(&self) -> &Conv {
-        &self.conv
-    }
-
     /// One a group; one for a depthwise convolution.
+    #[allow(dead_code, reason = "as from_packed")]
     pub(crate) fn packed(&self) -> &[Packed] {
         &self.packed
     }

@@ -68,7 +68,6 @@ impl WithSimd for Task<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::op::activation::tests::reference;
     use crate::op::simd::tests::paths;
     use crate::op::testing::{close, noise, threads};
 
@@ -88,7 +87,7 @@ mod tests {
                     (0..width).map(move |i| {
                         let (first, second) = (f64::from(row[i]), f64::from(row[width + i]));
                         let (hidden, gate) = if gate_last { (first, second) } else { (second, first) };
-                        hidden * reference(activation, gate)
+                        hidden * activation.real(gate)
                     })
                 })
                 .collect();

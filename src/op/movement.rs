@@ -1,4 +1,4 @@
-//! Walks over strided views, and what only moves numbers: copies, transposes, concatenations, constant padding, all said by [`View`]s.
+//! Walks over strided views, and what only moves numbers: copies, transposes, parts of concatenations and padding, all said by [`View`]s.
 
 use super::tasks;
 use super::view::View;
@@ -8,6 +8,9 @@ use crate::engine::Threads;
 const TASK: usize = 16 * 1024;
 /// Side of the squares in which a transpose is cut.
 const SQUARE: usize = 16;
+
+/// A buffer and what is seen of it.
+pub(crate) type Seen<'a, T> = (&'a [T], &'a View);
 
 /// The places of `N` views of one shape, in row-major order, in rows as long as their strides allow.
 #[derive(Debug, Clone)]
@@ -87,7 +90,7 @@ impl<const N: usize> Walk<N> {
 /// When the output has another volume than the view, or the view leaves its buffer.
 pub(crate) fn map<A: Copy + Sync, T: Send>(
     threads: &Threads,
-    (a, view): (&[A], &View),
+    (a, view): Seen<A>,
     output: &mut [T],
     f: impl Fn(A) -> T + Sync,
 ) {
@@ -106,8 +109,8 @@ pub(crate) fn map<A: Copy + Sync, T: Send>(
 /// As [`map`], and when the shapes differ.
 pub(crate) fn zip<A: Copy + Sync, B: Copy + Sync, T: Send>(
     threads: &Threads,
-    (a, a_view): (&[A], &View),
-    (b, b_view): (&[B], &View),
+    (a, a_view): Seen<A>,
+    (b, b_view): Seen<B>,
     output: &mut [T],
     f: impl Fn(A, B) -> T + Sync,
 ) {
@@ -127,31 +130,31 @@ pub(crate) fn zip<A: Copy + Sync, B: Copy + Sync, T: Send>(
     });
 }
 
-/// `output[i] = if condition[i] { a[i] } else { b[i] }`, the output dense.
+/// `output[i] = if condition[i] != 0 { a[i] } else { b[i] }`, the output dense.
 ///
 /// # Panics
 /// As [`zip`].
 pub(crate) fn select<T: Copy + Send + Sync>(
     threads: &Threads,
-    (condition, c_view): (&[bool], &View),
-    (a, a_view): (&[T], &View),
-    (b, b_view): (&[T], &View),
+    (condition, c_view): Seen<u8>,
+    (a, a_view): Seen<T>,
+    (b, b_view): Seen<T>,
     output: &mut [T],
 ) {
     let walk = Walk::new([c_view, a_view, b_view]);
     let [r, s, t] = walk.step;
     walk.fill(threads, output, |[h, i, j], out| {
         for (n, out) in out.iter_mut().enumerate() {
-            *out = if condition[h + n * r] { a[i + n * s] } else { b[j + n * t] };
+            *out = if condition[h + n * r] != 0 { a[i + n * s] } else { b[j + n * t] };
         }
     });
 }
 
-/// The elements that `view` sees, dense.
+/// The elements that are seen, dense.
 ///
 /// # Panics
 /// As [`map`].
-pub(crate) fn gather_dense<T: Copy + Send + Sync>(threads: &Threads, (input, view): (&[T], &View), output: &mut [T]) {
+pub(crate) fn gather_dense<T: Copy + Send + Sync>(threads: &Threads, (input, view): Seen<T>, output: &mut [T]) {
     let walk = Walk::new([view]);
     match transposed(&walk) {
         Some(axis) => transpose(threads, &walk, axis, input, output),
@@ -188,19 +191,40 @@ fn transpose<T: Copy + Send + Sync>(threads: &Threads, walk: &Walk<1>, axis: usi
     });
 }
 
-/// Copies what `from` sees to where `to` points: a part of a concatenation, the middle of a padded value.
+/// Copies what is seen of `input` to where `to` points: a part of a concatenation, the middle of a padded value.
 ///
 /// # Panics
-/// When the shapes differ or a view leaves its buffer.
-pub(crate) fn scatter<T: Copy>((input, from): (&[T], &View), output: &mut [T], to: &View) {
-    let walk = Walk::new([from, to]);
-    for row in 0..if from.volume() == 0 { 0 } else { walk.rows() } {
-        let [i, o] = walk.row(row);
-        match walk.step {
-            [1, 1] => output[o..][..walk.length].copy_from_slice(&input[i..][..walk.length]),
-            [s, t] => (0..walk.length).for_each(|n| output[o + n * t] = input[i + n * s]),
-        }
+/// When the shapes differ, a view leaves its buffer, or `to` is no slice of a value without gaps.
+pub(crate) fn copy<T: Copy + Send + Sync>(threads: &Threads, (input, from): Seen<T>, output: &mut [T], to: &View) {
+    let order = to.memory_order();
+    let (from, to) = (from.permuted(&order), to.permuted(&order));
+    let output = &mut output[to.offset..to.extent()];
+    if to.volume() == 0 {
+        return;
     }
+    if to.is_dense() {
+        return gather_dense(threads, (input, &from), output);
+    }
+    let walk = Walk::new([&from, &View { offset: 0, ..to }]);
+    scatter(threads, &walk, input, output);
+}
+
+/// Rows to their places, in tasks that each have a range of the output to themselves.
+fn scatter<T: Copy + Send + Sync>(threads: &Threads, walk: &Walk<2>, input: &[T], output: &mut [T]) {
+    let (count, [_, stride]) = walk.axes.first().copied().unwrap_or((1, [0, output.len()]));
+    let inner = walk.rows() / count;
+    let tasks = (TASK / (inner * walk.length)).max(1);
+    tasks::runs(threads, output, tasks * stride, |start, output| {
+        let first = start / stride;
+        for row in first * inner..(first + output.len().div_ceil(stride)) * inner {
+            let [i, o] = walk.row(row);
+            let to = &mut output[o - start..];
+            match walk.step {
+                [1, 1] => to[..walk.length].copy_from_slice(&input[i..][..walk.length]),
+                [s, t] => (0..walk.length).for_each(|n| to[n * t] = input[i + n * s]),
+            }
+        }
+    });
 }
 
 #[cfg(test)]
@@ -248,7 +272,7 @@ mod tests {
         let column = View::dense(&[2, 1]).broadcast(&[2, 3]).unwrap();
         zip(&threads(1), (&b, &column), (&a, &view), &mut output, |b, a| a + b);
         assert_eq!(output, [11, 12, 13, 24, 25, 26]);
-        select(&threads(1), (&[true, false, true], &row), (&a, &view), (&b, &row), &mut output);
+        select(&threads(1), (&[1, 0, 1], &row), (&a, &view), (&b, &row), &mut output);
         assert_eq!(output, [1, 20, 3, 4, 20, 6]);
     }
 
@@ -256,8 +280,34 @@ mod tests {
     fn parts_go_to_their_places() {
         let mut output = [0; 8];
         let whole = View::dense(&[2, 4]);
-        scatter((&[1, 2], &View::dense(&[2, 1])), &mut output, &whole.sliced(1, 3, 1, 1));
-        scatter((&[3, 4, 5, 6], &View::dense(&[2, 2])), &mut output, &whole.sliced(1, 0, 1, 2));
+        copy(&threads(1), (&[1, 2], &View::dense(&[2, 1])), &mut output, &whole.sliced(1, 3, 1, 1));
+        copy(&threads(1), (&[3, 4, 5, 6], &View::dense(&[2, 2])), &mut output, &whole.sliced(1, 0, 1, 2));
         assert_eq!(output, [3, 4, 0, 1, 5, 6, 0, 2]);
+    }
+
+    #[test]
+    fn parts_of_any_layout_on_any_threads() {
+        let input: Vec<usize> = (1..=2 * 30 * 40 * 20).collect();
+        let shape = [2, 20, 30, 40];
+        let last = [0, 2, 3, 1];
+        for (from, order) in [[0, 1, 2, 3], last].into_iter().flat_map(|from| [(from, [0, 1, 2, 3]), (from, last)]) {
+            let from = View::ordered(&shape, &from);
+            for (axis, start) in [(0, 1), (1, 5), (2, 0), (3, 3)] {
+                let mut wider = shape;
+                wider[axis] += 7;
+                let to = View::ordered(&wider, &order).sliced(axis, start, 1, shape[axis]);
+                let mut expected = vec![0; wider.iter().product()];
+                seen(&from).into_iter().zip(seen(&to)).for_each(|(i, o)| expected[o] = input[i]);
+                for count in [1, 2] {
+                    let mut output = vec![0; expected.len()];
+                    copy(&threads(count), (&input, &from), &mut output, &to);
+                    assert!(output == expected, "{from:?} to {to:?}");
+                }
+            }
+        }
+        copy(&threads(1), (&input, &View::dense(&[0, 3])), &mut [], &View::dense(&[0, 3]));
+        let mut one = [0; 3];
+        copy(&threads(1), (&input, &View::dense(&[])), &mut one, &View { offset: 2, ..View::dense(&[]) });
+        assert_eq!(one, [0, 0, 1]);
     }
 }

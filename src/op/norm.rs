@@ -14,13 +14,6 @@ pub(crate) struct Rows<'a> {
     pub(crate) stride: usize,
 }
 
-impl<'a> Rows<'a> {
-    /// Row `batch`, `width` numbers.
-    pub(crate) fn row(&self, batch: usize, width: usize) -> &'a [f32] {
-        &self.values[batch * self.stride..][..width]
-    }
-}
-
 /// What follows the normalisation: `(y * gamma + beta) * (1 + scale) + shift`, of which any may be absent.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Affine<'a> {

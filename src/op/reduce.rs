@@ -1,6 +1,7 @@
 //! Sums, means, extremes over axes; the accumulator is f64, and no sum is cut by the number of threads.
 
-use super::movement::Walk;
+use super::movement::{Seen, Walk};
+use super::number::{Number, Wide};
 use super::tasks;
 use super::view::View;
 use crate::engine::Threads;
@@ -25,7 +26,7 @@ impl Reduce {
     ///
     /// # Panics
     /// When an axis does not exist or the output has another volume than the other axes.
-    pub(crate) fn run(self, threads: &Threads, (input, view): (&[f32], &View), axes: &[usize], output: &mut [f32]) {
+    pub(crate) fn run<T: Number>(self, threads: &Threads, (input, view): Seen<T>, axes: &[usize], output: &mut [T]) {
         let (kept, reduced) = parts(view, axes);
         let (outer, count) = (Walk::new([&kept]), reduced.volume());
         assert_eq!(output.len(), kept.volume(), "output of a reduction");
@@ -34,12 +35,12 @@ impl Reduce {
             for (index, out) in output.iter_mut().enumerate() {
                 let place = start + index;
                 let at = outer.row(place / outer.length)[0] + place % outer.length * outer.step[0];
-                *out = self.all(&input[at..], &walk, count);
+                *out = self.all(input.get(at..).unwrap_or_default(), &walk, count);
             }
         });
     }
 
-    fn all(self, input: &[f32], walk: &Walk<1>, count: usize) -> f32 {
+    fn all<T: Number>(self, input: &[T], walk: &Walk<1>, count: usize) -> T {
         let mut sum = Fold { kind: self, value: self.start() };
         for row in 0..if count == 0 { 0 } else { walk.rows() } {
             let [at] = walk.row(row);
@@ -48,11 +49,11 @@ impl Reduce {
                 [step] => sum.add((0..walk.length).map(|n| input[at + n * step])),
             }
         }
-        match self {
-            Reduce::Mean => (sum.value / count as f64) as f32,
-            Reduce::L2 => sum.value.sqrt() as f32,
-            _ => sum.value as f32,
-        }
+        T::narrow(Wide::Real(match self {
+            Reduce::Mean => sum.value / count as f64,
+            Reduce::L2 => sum.value.sqrt(),
+            _ => sum.value,
+        }))
     }
 
     fn start(self) -> f64 {
@@ -71,8 +72,8 @@ struct Fold {
 }
 
 impl Fold {
-    fn add(&mut self, numbers: impl Iterator<Item = f32>) {
-        let (start, numbers) = (self.value, numbers.map(f64::from));
+    fn add<T: Number>(&mut self, numbers: impl Iterator<Item = T>) {
+        let (start, numbers) = (self.value, numbers.map(|x| x.wide().real()));
         self.value = match self.kind {
             Reduce::Sum | Reduce::Mean => numbers.fold(start, |a, b| a + b),
             Reduce::L2 => numbers.fold(start, |a, b| b.mul_add(b, a)),
@@ -83,10 +84,11 @@ impl Fold {
     }
 }
 
-/// The axes that stay, with the offset, and those that go, from 0.
+/// The axes that stay, with the offset, and those that go, from 0 and in memory order.
 fn parts(view: &View, axes: &[usize]) -> (View, View) {
     assert!(axes.iter().all(|&axis| axis < view.shape.len()), "axes {axes:?} of {view:?}");
-    let (gone, kept): (Vec<usize>, Vec<usize>) = (0..view.shape.len()).partition(|axis| axes.contains(axis));
+    let (mut gone, kept): (Vec<usize>, Vec<usize>) = (0..view.shape.len()).partition(|axis| axes.contains(axis));
+    gone.sort_by_key(|&axis| std::cmp::Reverse(view.strides[axis]));
     (view.permuted(&kept), View { offset: 0, ..view.permuted(&gone) })
 }
 
@@ -94,7 +96,7 @@ fn parts(view: &View, axes: &[usize]) -> (View, View) {
 ///
 /// # Panics
 /// When the axis does not exist, is empty, or the output has another volume than the other axes.
-pub(crate) fn arg_max<T: Copy + PartialOrd>((input, view): (&[T], &View), axis: usize, last: bool, output: &mut [i64]) {
+pub(crate) fn arg_max<T: Number>((input, view): Seen<T>, axis: usize, last: bool, output: &mut [i64]) {
     let (kept, reduced) = parts(view, &[axis]);
     let (length, stride) = (reduced.shape[0], reduced.strides[0]);
     assert!(length > 0 && output.len() == kept.volume(), "output of the greatest of {view:?}");
@@ -145,7 +147,7 @@ mod tests {
                         Reduce::L2 => numbers.iter().map(|x| x * x).sum::<f64>().sqrt(),
                     });
                 });
-                let mut output = vec![7.0; expected.len()];
+                let mut output = vec![7.0f32; expected.len()];
                 kind.run(&threads(2), (&input, &view), &axes, &mut output);
                 close(&output, &expected, 1e-13, &format!("{kind:?} {axes:?}"));
             }
@@ -156,9 +158,22 @@ mod tests {
     fn the_greatest_is_found() {
         let mut output = [9; 2];
         let view = View::dense(&[2, 4]);
-        arg_max((&[1, 5, 5, 2, 3, 0, 0, 3], &view), 1, false, &mut output);
+        arg_max((&[1i64, 5, 5, 2, 3, 0, 0, 3], &view), 1, false, &mut output);
         assert_eq!(output, [1, 0]);
-        arg_max((&[1, 5, 5, 2, 3, 0, 0, 3], &view), 1, true, &mut output);
+        arg_max((&[1.0, 5.0, 5.0, 2.0, 3.0, 0.0, 0.0, 3.0], &view), 1, true, &mut output);
         assert_eq!(output, [2, 3]);
+    }
+
+    #[test]
+    fn whole_numbers_and_nothing() {
+        let mut output = [9i64; 2];
+        let view = View::dense(&[2, 3]);
+        Reduce::Sum.run(&threads(1), (&[1, 2, 3, -4, 0, 1], &view), &[1], &mut output);
+        assert_eq!(output, [6, -3]);
+        Reduce::Mean.run(&threads(1), (&[1, 2, 4, -4, 0, 1], &view), &[1], &mut output);
+        assert_eq!(output, [2, -1], "cut towards 0");
+        let mut ones = [9.0f32; 2];
+        Reduce::Prod.run(&threads(1), (&[], &View::dense(&[2, 0])), &[1], &mut ones);
+        assert_eq!(ones, [1.0; 2]);
     }
 }

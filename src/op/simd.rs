@@ -3,16 +3,11 @@
 use pulp::{Arch, Simd, WithSimd};
 use std::sync::OnceLock;
 
-/// The widest vector unit of this machine.
+/// The widest vector unit of this machine. All that it is given to [`Arch::dispatch`] must be `#[inline(always)]`, and no closure may touch
+/// vectors: what is not inlined is not compiled for the unit.
 pub(crate) fn arch() -> Arch {
     static ARCH: OnceLock<Arch> = OnceLock::new();
     *ARCH.get_or_init(Arch::new)
-}
-
-/// Runs `op` on the widest vector unit. All that it calls must be `#[inline(always)]`, and no closure may touch vectors: what is not inlined is not
-/// compiled for the unit.
-pub(crate) fn dispatch<Op: WithSimd>(op: Op) -> Op::Output {
-    arch().dispatch(op)
 }
 
 /// 1.5 * 2^23: adding it rounds to an integer, which then stands in the low bits.

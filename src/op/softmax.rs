@@ -1,4 +1,4 @@
-//! Softmax and its logarithm along one axis.
+//! Softmax along one axis.
 
 use super::matrix::Cpu;
 use super::simd::exp_negative;
@@ -10,13 +10,12 @@ const TASK: usize = 16 * 1024;
 /// Vectors that are summed in f32.
 const BLOCK: usize = 64;
 
-/// `e^(x - max) / sum`, over the middle of `(outer, length, inner)`; or its logarithm.
+/// `e^(x - max) / sum`, over the middle of `(outer, length, inner)`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Softmax {
     pub(crate) outer: usize,
     pub(crate) length: usize,
     pub(crate) inner: usize,
-    pub(crate) log: bool,
 }
 
 impl Softmax {
@@ -34,7 +33,7 @@ impl Softmax {
         tasks::runs(cpu.threads, output, (TASK / each).max(1) * each, |start, output| {
             let input = &input[start..][..output.len()];
             if self.inner == 1 {
-                cpu.arch.dispatch(Rows { length: self.length, log: self.log, input, output });
+                cpu.arch.dispatch(Rows { length: self.length, input, output });
             } else {
                 input.chunks(each).zip(output.chunks_mut(each)).for_each(|(x, y)| self.columns(x, y));
             }
@@ -46,9 +45,9 @@ impl Softmax {
             let numbers = || input[column..].iter().step_by(self.inner);
             let most = numbers().copied().fold(f32::NEG_INFINITY, f32::max);
             let sum: f64 = numbers().map(|x| f64::from(libm::expf(x - most))).sum();
-            let (inverse, log) = ((1.0 / sum) as f32, most + libm::log(sum) as f32);
+            let inverse = (1.0 / sum) as f32;
             for (y, x) in output[column..].iter_mut().step_by(self.inner).zip(numbers()) {
-                *y = if self.log { x - log } else { libm::expf(x - most) * inverse };
+                *y = libm::expf(x - most) * inverse;
             }
         }
     }
@@ -56,7 +55,6 @@ impl Softmax {
 
 struct Rows<'a> {
     length: usize,
-    log: bool,
     input: &'a [f32],
     output: &'a mut [f32],
 }
@@ -69,13 +67,8 @@ impl WithSimd for Rows<'_> {
         for (row, out) in self.input.chunks_exact(self.length).zip(self.output.chunks_exact_mut(self.length)) {
             let most = greatest(simd, row);
             let sum = weights(simd, row, most, out);
-            if self.log {
-                let log = most + libm::log(sum) as f32;
-                out.iter_mut().zip(row).for_each(|(y, x)| *y = x - log);
-            } else {
-                let inverse = (1.0 / sum) as f32;
-                out.iter_mut().for_each(|y| *y *= inverse);
-            }
+            let inverse = (1.0 / sum) as f32;
+            out.iter_mut().for_each(|y| *y *= inverse);
         }
     }
 }
@@ -122,17 +115,17 @@ mod tests {
     fn any_axis() {
         for (outer, length, inner) in [(1, 1, 1), (300, 77, 1), (3, 5000, 1), (4, 13, 6), (1, 3, 20)] {
             let input: Vec<f32> = noise(outer * length * inner, 6).iter().map(|x| 5.0 * x + 100.0).collect();
-            for (log, arch) in [(false, paths()[0]), (false, paths()[1]), (true, paths()[0]), (true, paths()[1])] {
+            for arch in paths() {
                 let mut expected = vec![0.0; input.len()];
                 for (o, i) in (0..outer).flat_map(|o| (0..inner).map(move |i| (o, i))) {
                     let at = |n| (o * length + n) * inner + i;
                     let sum: f64 = (0..length).map(|n| (f64::from(input[at(n)]) - 100.0).exp()).sum();
                     for n in 0..length {
                         let x = f64::from(input[at(n)]) - 100.0;
-                        expected[at(n)] = if log { x - sum.ln() } else { x.exp() / sum };
+                        expected[at(n)] = x.exp() / sum;
                     }
                 }
-                let softmax = Softmax { outer, length, inner, log };
+                let softmax = Softmax { outer, length, inner };
                 let run = |count| {
                     let mut output = vec![7.0; input.len()];
                     softmax.run(Cpu { arch, threads: &threads(count) }, &input, &mut output);

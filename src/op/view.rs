@@ -47,10 +47,16 @@ impl View {
         self.shape.iter().zip(strides).all(|(&length, (a, b))| length == 1 || a == b)
     }
 
+    /// The axes in memory order, outermost first.
+    pub(crate) fn memory_order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.shape.len()).collect();
+        order.sort_by_key(|&axis| std::cmp::Reverse(if self.shape[axis] == 1 { 0 } else { self.strides[axis] }));
+        order
+    }
+
     /// The axes in memory order, outermost first, if there are no gaps and no repetitions.
     pub(crate) fn order(&self) -> Option<Vec<usize>> {
-        let mut order: Vec<usize> = (0..self.shape.len()).collect();
-        order.sort_by_key(|&axis| std::cmp::Reverse((if self.shape[axis] == 1 { 0 } else { self.strides[axis] }, 0)));
+        let order = self.memory_order();
         // Axes of length 1 may stand anywhere: leave them where they were, in front of what follows them.
         let mut settled: Vec<usize> = order.iter().copied().filter(|&axis| self.shape[axis] != 1).collect();
         for axis in (0..self.shape.len()).filter(|&axis| self.shape[axis] == 1) {

@@ -1,9 +1,11 @@
 //! The memory that a plan's buffers lie in.
 #![allow(unsafe_code)]
 
+use super::fixed::Known;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::plan::{At, Buffer, Operand, Plan};
-use crate::value::DType;
+use crate::op::number::Number;
+use crate::value::{DType, Data};
 
 /// A cache line.
 #[derive(Clone, Copy)]
@@ -16,22 +18,70 @@ pub(super) struct Arena {
 }
 
 /// Elements of a type that any bits are a value of.
-pub(super) trait Plain: Copy + Send + Sync + 'static {
+pub(super) trait Plain: Number {
     /// Whether a buffer of `dtype` holds such elements; truth values are bytes here.
     fn fits(dtype: DType) -> bool;
+
+    /// A constant of such elements.
+    ///
+    /// # Panics
+    /// When it is of others, which a plan's types exclude.
+    fn constant(known: &Known) -> &[Self];
 }
 
 macro_rules! plain {
-    ($($type:ty => $($dtype:ident)|+;)*) => {
+    ($($type:ty => $($dtype:ident)|+, |$known:ident| $constant:expr;)*) => {
         $(impl Plain for $type {
             fn fits(dtype: DType) -> bool {
                 matches!(dtype, $(DType::$dtype)|+)
+            }
+
+            fn constant($known: &Known) -> &[Self] {
+                $constant
             }
         })*
     };
 }
 
-plain! { f32 => F32; f64 => F64; i64 => I64; i32 => I32; u8 => U8 | Bool; i8 => I8; half::f16 => F16; }
+macro_rules! data {
+    ($known:ident, $variant:ident) => {
+        match $known.data() {
+            Data::$variant(values) => values.as_slice(),
+            other => panic!("a constant of {} is read as something else", other.dtype()),
+        }
+    };
+}
+
+plain! {
+    f32 => F32, |known| known.f32();
+    f64 => F64, |known| data!(known, F64);
+    i64 => I64, |known| data!(known, I64);
+    i32 => I32, |known| data!(known, I32);
+    i8 => I8, |known| data!(known, I8);
+    u8 => U8 | Bool, |known| known.truths();
+}
+
+/// `body` with `T` the type of a buffer's elements.
+macro_rules! typed {
+    ($dtype:expr, $type:ident => $body:expr) => {{
+        macro_rules! with {
+            ($element:ty) => {{
+                type $type = $element;
+                $body
+            }};
+        }
+        match $dtype {
+            $crate::value::DType::F32 => with!(f32),
+            $crate::value::DType::F64 => with!(f64),
+            $crate::value::DType::I64 => with!(i64),
+            $crate::value::DType::I32 => with!(i32),
+            $crate::value::DType::I8 => with!(i8),
+            $crate::value::DType::U8 | $crate::value::DType::Bool => with!(u8),
+            $crate::value::DType::F16 => $crate::error::fail!(Engine, "float16 values are not computed with"),
+        }
+    }};
+}
+pub(super) use typed;
 
 impl Arena {
     /// # Errors

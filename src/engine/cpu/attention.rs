@@ -38,14 +38,14 @@ pub(super) fn run(scene: &Scene, arena: &mut Arena, scratch: &mut [f32], heads: 
     let (reads, out) = scene.lend::<f32>(arena);
     let operand = |index: usize, head: usize| {
         let Operand { view, .. } = scene.given(index);
-        let values = &scene.floats(&reads, index)[view.offset..];
+        let values = &scene.elements(&reads, index)[view.offset..];
         attention::Operand { values, batch: view.strides[0], row: view.strides[1], head }
     };
     let operands = [operand(0, attention.width), operand(1, attention.width), operand(2, attention.value_width)];
     let mask = scene.operand(3).map(|mask| {
         let shape = [attention.batches, heads, attention.queries, attention.keys];
         let view = mask.view.broadcast(&shape).unwrap_or_else(|| View::dense(&shape));
-        let values = &scene.floats(&reads, 3)[view.offset..];
+        let values = &scene.elements(&reads, 3)[view.offset..];
         let [batch, head, query, key] = view.strides[..] else { unreachable!("four axes") };
         Mask { values, batch, head, query, key }
     });

@@ -1,11 +1,10 @@
 //! Norms of a plan, for their kernels.
 
 use super::arena::Arena;
-use super::play::{Scene, activation_of};
+use super::play::Scene;
 use crate::error::Result;
 use crate::graph::op::{Activation, Op};
 use crate::graph::plan::{Step, Work};
-use crate::op::activation;
 use crate::op::norm::{Affine, GroupNorm, RowNorm, Rows};
 
 /// Bytes of scratch that a norm takes.
@@ -23,7 +22,7 @@ pub(super) fn scratch_bytes(step: &Step) -> usize {
 /// Over `(N, C, …)` that lies `(N, …, C)`.
 fn group_of(shape: &[usize], groups: usize, epsilon: f32, activation: Activation) -> GroupNorm {
     let pixels = shape[2..].iter().product();
-    GroupNorm { batches: shape[0], pixels, channels: shape[1], groups, epsilon, activation: activation_of(activation) }
+    GroupNorm { batches: shape[0], pixels, channels: shape[1], groups, epsilon, activation }
 }
 
 fn rows_of(shape: &[usize], epsilon: f32, centred: bool) -> RowNorm {
@@ -31,7 +30,7 @@ fn rows_of(shape: &[usize], epsilon: f32, centred: bool) -> RowNorm {
     let rows: usize = shape[..shape.len().saturating_sub(1)].iter().product();
     let batches = if shape.len() > 1 { shape[0].max(1) } else { 1 };
     let rows_per_batch = (rows / batches).max(1);
-    RowNorm { rows, width, rows_per_batch, centred, epsilon, activation: activation::Activation::None }
+    RowNorm { rows, width, rows_per_batch, centred, epsilon, activation: Activation::None }
 }
 
 pub(super) fn group(

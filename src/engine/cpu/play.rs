@@ -2,12 +2,11 @@
 
 use super::arena::{Arena, Plain, Reads};
 use super::prepare::{Kernel, Prepared};
-use super::{attention, fixed::Known, norm, plain};
+use super::{attention, axis, fixed::Known, movement, norm, picture, point};
 use crate::engine::Threads;
 use crate::error::{Result, fail};
-use crate::graph::op::{Activation, Op, Unary};
+use crate::graph::op::{Activation, Op};
 use crate::graph::plan::{At, Buffer, Operand, Plan, Step, Work};
-use crate::op::activation;
 use crate::op::matrix::{self, Cpu, Dynamic, Epilogue, Left, Shift};
 use crate::op::simd;
 use crate::op::view::View;
@@ -34,32 +33,24 @@ pub(super) fn write_input(arena: &mut Arena, buffer: &Buffer, tensor: &Tensor) -
 /// Reads one of a run's outputs, row-major.
 pub(super) fn read_output(plan: &Plan, prepared: &Prepared, arena: &Arena, operand: &Operand) -> Result<Tensor> {
     macro_rules! collect {
-        ($type:ty, $known:expr) => {{
+        ($type:ty) => {{
             let whole: &[$type] = match operand.at {
                 At::Buffer(index) => arena.buffer(&plan.buffers[index]),
-                At::Fixed(index) => $known(&prepared.fixed[index]),
+                At::Fixed(index) => Plain::constant(&prepared.fixed[index]),
             };
             let mut values = Vec::with_capacity(operand.view.volume());
             operand.view.each(|at| values.push(whole[at]));
             values
         }};
     }
-    macro_rules! constant {
-        ($variant:ident) => {
-            |known| match Known::data(known) {
-                Data::$variant(values) => values.as_slice(),
-                _ => &[],
-            }
-        };
-    }
     let data: Data = match operand.dtype {
-        DType::F32 => collect!(f32, Known::f32).into(),
-        DType::F64 => collect!(f64, constant!(F64)).into(),
-        DType::I64 => collect!(i64, constant!(I64)).into(),
-        DType::I32 => collect!(i32, constant!(I32)).into(),
-        DType::I8 => collect!(i8, constant!(I8)).into(),
-        DType::U8 => collect!(u8, Known::truths).into(),
-        DType::Bool => Data::Bool(collect!(u8, Known::truths).into_iter().map(|byte| byte != 0).collect()),
+        DType::F32 => collect!(f32).into(),
+        DType::F64 => collect!(f64).into(),
+        DType::I64 => collect!(i64).into(),
+        DType::I32 => collect!(i32).into(),
+        DType::I8 => collect!(i8).into(),
+        DType::U8 => collect!(u8).into(),
+        DType::Bool => Data::Bool(collect!(u8).into_iter().map(|byte| byte != 0).collect()),
         DType::F16 => return fail!(Engine, "a float16 value has no buffer"),
     };
     Tensor::new(&operand.view.shape, data)
@@ -99,36 +90,11 @@ pub(super) struct Scene<'a> {
     pub(super) cpu: Cpu<'a>,
 }
 
-/// A whole buffer or constant of a known type.
-pub(super) enum Slice<'a> {
-    F32(&'a [f32]),
-    F64(&'a [f64]),
-    I64(&'a [i64]),
-    I32(&'a [i32]),
-    I8(&'a [i8]),
-    /// Truth values too.
-    U8(&'a [u8]),
-}
-
-impl Slice<'_> {
-    /// The element at a place, as a number.
-    pub(super) fn number(&self, at: usize) -> f64 {
-        match self {
-            Slice::F32(values) => values[at].into(),
-            Slice::F64(values) => values[at],
-            Slice::I64(values) => values[at] as f64,
-            Slice::I32(values) => values[at].into(),
-            Slice::I8(values) => values[at].into(),
-            Slice::U8(values) => values[at].into(),
-        }
-    }
-}
-
 impl<'a> Scene<'a> {
     fn play(&self, kernel: &Kernel, arena: &mut Arena, scratch: &mut [f32]) -> Result<()> {
         match (&self.step.work, kernel) {
-            (Work::Copy, _) => plain::copy(self, arena),
-            (Work::Fill(value), _) => plain::fill(self, arena, *value),
+            (Work::Copy, _) => movement::copy(self, arena),
+            (Work::Fill(value), _) => movement::fill(self, arena, *value),
             (Work::Op(Op::Conv(conv)), Kernel::Conv { filters, picture, method }) => {
                 let (reads, out) = self.lend(arena);
                 let epilogue = self.epilogue(&reads, conv.activation, 4, picture_rows(&self.step.write.view));
@@ -161,21 +127,21 @@ impl<'a> Scene<'a> {
             Op::LayerNorm { epsilon } => norm::layer(self, arena, scratch, *epsilon, true),
             Op::RmsNorm { epsilon } => norm::layer(self, arena, scratch, *epsilon, false),
             Op::Attention { heads, scale } => attention::run(self, arena, scratch, *heads, *scale),
-            Op::Gated { activation, gate_last } => plain::gated(self, arena, *activation, *gate_last),
-            Op::Unary(Unary::Activation(activation)) if self.step.write.dtype == DType::F32 => {
-                plain::activate(self, arena, *activation)
-            }
-            Op::Unary(op) => plain::unary(self, arena, *op),
-            Op::Binary(op) => plain::binary(self, arena, *op),
-            Op::Where => plain::choose(self, arena),
-            Op::Cast(_) => plain::cast(self, arena),
-            Op::Reduce { kind, axes, .. } => plain::reduce(self, arena, *kind, axes),
-            Op::ArgMax { axis, last, .. } => plain::arg_max(self, arena, *axis, *last),
-            Op::Softmax { axis } => plain::softmax(self, arena, *axis),
-            Op::Gather { axis } => plain::gather(self, arena, *axis),
-            Op::GatherNd => plain::gather_nd(self, arena),
-            Op::Resize(resize) => plain::resize(self, arena, resize),
-            Op::Pool(pool) => plain::pool(self, arena, pool),
+            Op::Gated { activation, gate_last } => axis::gated(self, arena, *activation, *gate_last),
+            Op::Unary(op) => point::unary(self, arena, *op),
+            Op::Binary(op) => point::binary(self, arena, *op),
+            Op::Predicate(op) => point::predicate(self, arena, *op),
+            Op::Comparison(op) => point::comparison(self, arena, *op),
+            Op::Logic(op) => point::logic(self, arena, *op),
+            Op::Where => point::choose(self, arena),
+            Op::Cast(_) => point::cast(self, arena),
+            Op::Reduce { kind, axes, .. } => axis::reduce(self, arena, *kind, axes),
+            Op::ArgMax { axis, last, .. } => axis::arg_max(self, arena, *axis, *last),
+            Op::Softmax { axis } => axis::softmax(self, arena, *axis),
+            Op::Gather { axis } => movement::gather(self, arena, *axis),
+            Op::GatherNd => movement::gather_nd(self, arena),
+            Op::Resize(resize) => picture::resize(self, arena, resize),
+            Op::Pool(pool) => picture::pool(self, arena, pool),
             _ => fail!(Engine, "{} is no step", op.name()),
         }
     }
@@ -197,14 +163,14 @@ impl<'a> Scene<'a> {
         self.operand(index).expect("an operand that the operator always has")
     }
 
-    /// All floats that an operand's view counts in.
-    pub(super) fn floats<'b>(&self, reads: &Reads<'b>, index: usize) -> &'b [f32]
+    /// All elements that an operand's view counts in.
+    pub(super) fn elements<'b, T: Plain>(&self, reads: &Reads<'b>, index: usize) -> &'b [T]
     where
         'a: 'b,
     {
         match self.given(index).at {
             At::Buffer(buffer) => reads.buffer(buffer),
-            At::Fixed(fixed) => self.fixed[fixed].f32(),
+            At::Fixed(fixed) => T::constant(&self.fixed[fixed]),
         }
     }
 
@@ -214,7 +180,7 @@ impl<'a> Scene<'a> {
         'a: 'b,
     {
         let view = &self.given(index).view;
-        &self.floats(reads, index)[view.offset..][..view.volume()]
+        &self.elements(reads, index)[view.offset..][..view.volume()]
     }
 
     /// The same of an operand that may be missing.
@@ -223,36 +189,6 @@ impl<'a> Scene<'a> {
         'a: 'b,
     {
         self.operand(index).map(|_| self.dense(reads, index))
-    }
-
-    /// All elements that an operand's view counts in.
-    pub(super) fn slice<'b>(&self, reads: &Reads<'b>, index: usize) -> Slice<'b>
-    where
-        'a: 'b,
-    {
-        let operand = self.given(index);
-        match operand.at {
-            At::Buffer(buffer) => match operand.dtype {
-                DType::F32 => Slice::F32(reads.buffer(buffer)),
-                DType::F64 => Slice::F64(reads.buffer(buffer)),
-                DType::I64 => Slice::I64(reads.buffer(buffer)),
-                DType::I32 => Slice::I32(reads.buffer(buffer)),
-                DType::I8 => Slice::I8(reads.buffer(buffer)),
-                DType::U8 | DType::Bool => Slice::U8(reads.buffer(buffer)),
-                DType::F16 => panic!("float16 has no buffers"),
-            },
-            At::Fixed(fixed) => match operand.dtype {
-                DType::F32 => Slice::F32(self.fixed[fixed].f32()),
-                DType::U8 | DType::Bool => Slice::U8(self.fixed[fixed].truths()),
-                _ => match self.fixed[fixed].data() {
-                    Data::F64(values) => Slice::F64(values),
-                    Data::I64(values) => Slice::I64(values),
-                    Data::I32(values) => Slice::I32(values),
-                    Data::I8(values) => Slice::I8(values),
-                    _ => panic!("float16 has no constants"),
-                },
-            },
-        }
     }
 
     /// What follows a product: bias at 2, for convolutions a row a picture at 3, the residual behind.
@@ -264,7 +200,7 @@ impl<'a> Scene<'a> {
         Epilogue {
             bias: self.optional(reads, 2),
             shift: row.map(|values| Shift { values, rows }),
-            activation: activation_of(activation),
+            activation,
             residual: self.optional(reads, residual),
             scale: 1.0,
         }
@@ -273,7 +209,7 @@ impl<'a> Scene<'a> {
     fn matmul(&self, arena: &mut Arena, scratch: &mut [f32]) -> Result<()> {
         let (reads, out) = self.lend(arena);
         let (a, b) = (self.given(0), self.given(1));
-        let (left, right) = (self.floats(&reads, 0), self.floats(&reads, 1));
+        let (left, right) = (self.elements(&reads, 0), self.elements(&reads, 1));
         let out_shape = &self.step.write.view.shape;
         let (batch, matrix) = out_shape.split_at(out_shape.len() - 2);
         let (m, n, k) = (matrix[0], matrix[1], *a.view.shape.last().unwrap_or(&1));
@@ -310,19 +246,4 @@ fn batches(view: &View, batch: &[usize]) -> (View, [usize; 2]) {
 
 fn picture_rows(view: &View) -> usize {
     view.shape[2..].iter().product()
-}
-
-/// The kernel's name of an activation.
-pub(super) fn activation_of(activation: Activation) -> activation::Activation {
-    use activation::Activation as Kernel;
-    match activation {
-        Activation::None => Kernel::None,
-        Activation::Relu => Kernel::Relu,
-        Activation::Silu => Kernel::Silu,
-        Activation::Gelu => Kernel::Gelu,
-        Activation::GeluTanh => Kernel::GeluTanh,
-        Activation::QuickGelu => Kernel::QuickGelu,
-        Activation::Sigmoid => Kernel::Sigmoid,
-        Activation::Tanh => Kernel::Tanh,
-    }
 }

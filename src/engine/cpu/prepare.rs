@@ -1,6 +1,7 @@
 //! What is done once for a plan: weights are packed, convolutions choose their method, scratch is measured.
 
 use super::fixed::Known;
+use super::picture::spatial;
 use super::{attention, is_known, norm};
 use crate::engine::Threads;
 use crate::error::{Result, fail};
@@ -89,14 +90,6 @@ fn scratch_bytes(step: &Step, kernel: &Kernel, threads: &Threads) -> usize {
 fn picture(shape: &[usize]) -> Picture {
     let [height, width] = spatial(shape);
     Picture { count: shape[0], height, width }
-}
-
-fn spatial(shape: &[usize]) -> [usize; 2] {
-    match shape[2..] {
-        [length] => [1, length],
-        [height, width] => [height, width],
-        _ => [1, 1],
-    }
 }
 
 fn convolution(conv: &Conv, x: &[usize], weight: &[usize]) -> conv::Conv {

@@ -4,7 +4,7 @@
 //! in one row give.
 
 use super::super::net::{Node, ValueId};
-use super::super::op::{Binary, Op, Unary};
+use super::super::op::{Binary, Op, Predicate};
 use super::{Rewrite, Site, both};
 use crate::op::view::View;
 
@@ -58,7 +58,7 @@ fn guarded<'a>(site: &Site<'a>, weights: ValueId) -> Option<&'a Node> {
         return Some(node);
     }
     let (condition, zero, softmax) = (site.only(node.input(0)?)?, node.input(1)?, node.input(2)?);
-    let guards = condition.op == Op::Unary(Unary::IsNan) && condition.input(0) == Some(softmax);
+    let guards = condition.op == Op::Predicate(Predicate::IsNan) && condition.input(0) == Some(softmax);
     if guards && site.scalar(zero) == Some(0.0) { site.maker(softmax) } else { None }
 }
 

@@ -1,77 +1,121 @@
 //! Element-wise operators.
 
 use super::super::attributes::Attributes;
-use super::super::net::Content;
-use super::super::op::{Activation, Binary, Op, Reduce, Unary};
+use super::super::net::{Content, ValueId};
+use super::super::op::{Activation, Binary, Comparison, Logic, Op, Predicate, Reduce, Unary};
 use super::{Import, Imported, axis};
 use crate::value::DType;
 use tract_onnx::pb::NodeProto;
 
 /// Operators of one operand whose parameters are attributes.
-pub(super) fn unary(op: &str, attributes: &Attributes) -> Option<Unary> {
-    let alpha = |default| attributes.float("alpha").unwrap_or(default);
+pub(super) fn unary(op: &str, attributes: &Attributes) -> Option<Op> {
+    Some(match op {
+        "IsNaN" => Op::Predicate(Predicate::IsNan),
+        "Not" => Op::Predicate(Predicate::Not),
+        _ => Op::Unary(function(op).or_else(|| activation(op, attributes).map(Unary::Activation))?),
+    })
+}
+
+fn function(op: &str) -> Option<Unary> {
     Some(match op {
         "Abs" => Unary::Abs,
         "Ceil" => Unary::Ceil,
         "Cos" => Unary::Cos,
-        "Elu" => Unary::Elu { alpha: alpha(1.0) },
         "Erf" => Unary::Erf,
         "Exp" => Unary::Exp,
         "Floor" => Unary::Floor,
-        "Gelu" if attributes.text("approximate") == Some("tanh") => Unary::Activation(Activation::GeluTanh),
-        "Gelu" => Unary::Activation(Activation::Gelu),
-        "HardSigmoid" => Unary::HardSigmoid { alpha: alpha(0.2), beta: attributes.float("beta").unwrap_or(0.5) },
-        "HardSwish" => Unary::HardSwish,
-        "IsNaN" => Unary::IsNan,
-        "LeakyRelu" => Unary::LeakyRelu { alpha: alpha(0.01) },
         "Log" => Unary::Log,
         "Neg" => Unary::Neg,
-        "Not" => Unary::Not,
         "Reciprocal" => Unary::Reciprocal,
-        "Relu" => Unary::Activation(Activation::Relu),
         "Round" => Unary::Round,
-        "Sigmoid" => Unary::Activation(Activation::Sigmoid),
         "Sign" => Unary::Sign,
         "Sin" => Unary::Sin,
         "Softplus" => Unary::Softplus,
         "Sqrt" => Unary::Sqrt,
-        "Tanh" => Unary::Activation(Activation::Tanh),
+        _ => return None,
+    })
+}
+
+fn activation(op: &str, attributes: &Attributes) -> Option<Activation> {
+    let alpha = |default| attributes.float("alpha").unwrap_or(default);
+    Some(match op {
+        "Elu" => Activation::Elu(alpha(1.0)),
+        "Gelu" if attributes.text("approximate") == Some("tanh") => Activation::GeluTanh,
+        "Gelu" => Activation::Gelu,
+        "HardSigmoid" => Activation::HardSigmoid { alpha: alpha(0.2), beta: attributes.float("beta").unwrap_or(0.5) },
+        "HardSwish" => Activation::HardSwish,
+        "LeakyRelu" => Activation::LeakyRelu(alpha(0.01)),
+        "Relu" => Activation::Relu,
+        "Sigmoid" => Activation::Sigmoid,
+        "Tanh" => Activation::Tanh,
         _ => return None,
     })
 }
 
 /// Operators of two operands, or of several with the same one between.
-pub(super) fn binary(op: &str, attributes: &Attributes) -> Option<Binary> {
+pub(super) fn binary(op: &str, attributes: &Attributes) -> Option<Op> {
+    Some(match op {
+        "Equal" => Op::Comparison(Comparison::Equal),
+        "Less" => Op::Comparison(Comparison::Less),
+        "LessOrEqual" => Op::Comparison(Comparison::LessOrEqual),
+        "Greater" => Op::Comparison(Comparison::Greater),
+        "GreaterOrEqual" => Op::Comparison(Comparison::GreaterOrEqual),
+        "And" => Op::Logic(Logic::And),
+        "Or" => Op::Logic(Logic::Or),
+        "Xor" => Op::Logic(Logic::Xor),
+        _ => Op::Binary(arithmetic(op, attributes)?),
+    })
+}
+
+fn arithmetic(op: &str, attributes: &Attributes) -> Option<Binary> {
     Some(match op {
         "Add" | "Sum" => Binary::Add,
         "Sub" => Binary::Sub,
         "Mul" => Binary::Mul,
         "Div" => Binary::Div,
-        "Pow" => Binary::Pow,
         "Min" => Binary::Min,
         "Max" => Binary::Max,
         "Mod" => Binary::Mod { fmod: attributes.int("fmod") == Some(1) },
-        "Equal" => Binary::Equal,
-        "Less" => Binary::Less,
-        "LessOrEqual" => Binary::LessOrEqual,
-        "Greater" => Binary::Greater,
-        "GreaterOrEqual" => Binary::GreaterOrEqual,
-        "And" => Binary::And,
-        "Or" => Binary::Or,
-        "Xor" => Binary::Xor,
         _ => return None,
     })
 }
 
 impl Import {
+    /// Base and power may be of different types; the result is of the base's.
+    pub(super) fn pow(&mut self, node: &NodeProto) -> Imported {
+        let (base, power) = (self.input(node, 0)?, self.input(node, 1)?);
+        let [wanted, other] = [base, power].map(|id| self.net.values[id].dtype);
+        if other.is_float() && !wanted.is_float() {
+            let base = self.converted(node, base, other);
+            let shape = self.output_shape(node)?;
+            let real = self.between(node, Op::Binary(Binary::Pow), &[base, power], &shape, other);
+            return self.push(node, Op::Cast(wanted), vec![Some(real)]);
+        }
+        let power = self.converted(node, power, wanted);
+        self.push(node, Op::Binary(Binary::Pow), vec![Some(base), Some(power)])
+    }
+
+    /// A value in another type.
+    fn converted(&mut self, node: &NodeProto, id: ValueId, dtype: DType) -> ValueId {
+        if self.net.values[id].dtype == dtype {
+            return id;
+        }
+        if let Some(tensor) = self.net.known(id) {
+            let tensor = tensor.clone().cast(dtype);
+            return self.net.constant(&node.name, tensor);
+        }
+        let shape = self.net.shape(id).to_vec();
+        self.between(node, Op::Cast(dtype), &[id], &shape, dtype)
+    }
+
     pub(super) fn clip(&mut self, node: &NodeProto) -> Imported {
         let attributes = Attributes(node);
         let bound = |index: usize, name: &str, open: f32| match self.optional(node, index) {
             Some(id) => self.net.scalar(id).ok_or_else(|| format!("its operand {index} is not constant")),
             None => Ok(attributes.float(name).unwrap_or(open)),
         };
-        let (low, high) = (bound(1, "min", f32::NEG_INFINITY)?, bound(2, "max", f32::INFINITY)?);
-        self.emit(node, Op::Unary(Unary::Clip { low, high }), &[0])
+        let (lo, hi) = (bound(1, "min", f32::NEG_INFINITY)?, bound(2, "max", f32::INFINITY)?);
+        self.emit(node, Op::Unary(Unary::Activation(Activation::Clamp { lo, hi })), &[0])
     }
 
     pub(super) fn cast(&mut self, node: &NodeProto) -> Imported {

@@ -24,6 +24,7 @@ pub(crate) enum Storage {
     F32,
     F16,
     /// Eight bits and one f32 scale a column: `w = q * scale`, `scale = max |w| / 127`.
+    #[allow(dead_code, reason = "no switch asks for it yet")]
     Int8,
 }
 
@@ -59,6 +60,7 @@ pub(crate) struct View<'a> {
 
 impl<'a> View<'a> {
     /// A dense `[rows, columns]` matrix.
+    #[cfg(test)]
     pub(crate) fn rows(bytes: &'a [u8], element: Element, rows: usize, columns: usize) -> View<'a> {
         View {
             bytes,
@@ -73,6 +75,7 @@ impl<'a> View<'a> {
     }
 
     /// A dense `[columns, rows]` matrix that is used transposed, as torch keeps linear layers.
+    #[cfg(test)]
     pub(crate) fn transposed(bytes: &'a [u8], element: Element, rows: usize, columns: usize) -> View<'a> {
         View { bytes, element, segments: 1, length: rows, columns, segment_stride: 0, stride: 1, column_stride: rows }
     }
@@ -144,7 +147,11 @@ struct Line([u8; 64]);
 #[derive(Clone)]
 enum Data {
     Owned(Arc<[Line]>),
-    Borrowed { owner: Arc<dyn AsRef<[u8]> + Send + Sync>, range: Range<usize> },
+    #[allow(dead_code, reason = "for plans that are kept on disk with their packed weights")]
+    Borrowed {
+        owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
+        range: Range<usize>,
+    },
 }
 
 /// A `[K, N]` matrix in panels of 16 columns, the last one filled with zeros: for every panel, for every row, 16 elements. Plain contiguous
@@ -183,6 +190,7 @@ impl Packed {
     ///
     /// # Panics
     /// When the range lies outside, has another length than these sizes need, or does not start on a multiple of four bytes.
+    #[allow(dead_code, reason = "as Data::Borrowed")]
     pub(crate) fn borrow(
         storage: Storage,
         [segments, length, columns]: [usize; 3],
@@ -217,6 +225,7 @@ impl Packed {
         }
     }
 
+    #[allow(dead_code, reason = "as Data::Borrowed")]
     pub(crate) fn storage(&self) -> Storage {
         self.storage
     }
@@ -230,6 +239,7 @@ impl Packed {
         self.segments
     }
 
+    #[allow(dead_code, reason = "as Data::Borrowed")]
     pub(crate) fn length(&self) -> usize {
         self.length
     }
