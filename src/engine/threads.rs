@@ -29,6 +29,14 @@ impl Threads {
         self.count
     }
 
+    /// Runs `work` on a thread of the pool, so that what it splits up need not wake the pool each time.
+    pub(crate) fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match &self.pool {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
+    }
+
     /// The pool, `None` for a single thread.
     pub(crate) fn pool(&self) -> Option<&Arc<ThreadPool>> {
         self.pool.as_ref()

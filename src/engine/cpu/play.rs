@@ -70,15 +70,17 @@ pub(super) fn timed(
     mut times: Option<&mut [Duration]>,
 ) -> Result<()> {
     let Prepared { fixed, kernels, scratch } = prepared;
-    for (index, (step, kernel)) in plan.steps.iter().zip(kernels).enumerate() {
-        let started = Instant::now();
-        let scene = Scene { plan, fixed, step, cpu: Cpu { arch: simd::arch(), threads } };
-        scene.play(kernel, arena, scratch).map_err(|error| error.in_node(&step.name))?;
-        if let Some(time) = times.as_mut().and_then(|times| times.get_mut(index)) {
-            *time += started.elapsed();
+    threads.install(|| {
+        for (index, (step, kernel)) in plan.steps.iter().zip(kernels).enumerate() {
+            let started = Instant::now();
+            let scene = Scene { plan, fixed, step, cpu: Cpu { arch: simd::arch(), threads } };
+            scene.play(kernel, arena, scratch).map_err(|error| error.in_node(&step.name))?;
+            if let Some(time) = times.as_mut().and_then(|times| times.get_mut(index)) {
+                *time += started.elapsed();
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// One step with everything around it.
