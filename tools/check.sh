@@ -45,5 +45,7 @@ phase "format" cargo fmt --all --check
 phase "lint" cargo clippy "${everything[@]}" --all-targets -- -D warnings
 phase "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc "${everything[@]}" --no-deps
 phase "no_std" no_std
+phase "conformance data" python3 tools/python/onnx_conformance.py
 phase "tests" cargo test "${everything[@]}"
+phase "conformance" cargo test "${everything[@]}" --test conformance -- --ignored
 echo "== all: $((SECONDS - started)) s"

@@ -1,6 +1,7 @@
 //! From a checked ONNX graph to a [`Net`]. Shapes, types and folded values come from tract; attributes are read here.
 
 mod convolution;
+mod einsum;
 mod movement;
 mod norm;
 mod point;
@@ -42,6 +43,8 @@ pub(crate) fn import(graph: &Graph, shapes: &[Vec<usize>]) -> Result<Net> {
     for weight in graph.weights() {
         let content = match import.facts.get_mut(&weight.name).and_then(|fact| fact.content.take()) {
             Some(tensor) => Content::Constant(Arc::new(tensor)),
+            // Integers that no tensor of ours can hold: who reads them is refused.
+            None if !weight.element.is_float() => continue,
             None => Content::Weight(Arc::new(weight.clone()), View::dense(&weight.shape)),
         };
         let dtype = match &content {
@@ -120,7 +123,12 @@ impl Import {
             "Softmax" => self.softmax(node),
             "ReduceSum" | "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceProd" | "ReduceL2" => self.reduce(node),
             "ArgMax" => self.arg_max(node),
-            "Identity" | "Dropout" => self.alias(node),
+            "Einsum" => self.einsum(node),
+            "Swish" => self.swish(node),
+            "RMSNormalization" => self.rms_norm(node),
+            "Identity" => self.alias(node),
+            "Dropout" => self.dropout(node),
+            "Trilu" => self.trilu(node),
             "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" => self.reshape(node),
             "Transpose" => self.transpose(node),
             "DepthToSpace" => self.depth_to_space(node),
@@ -129,7 +137,7 @@ impl Import {
             "Split" => self.split(node),
             "Expand" => self.emit(node, Op::Expand, &[0]),
             "Gather" => self.gather(node),
-            "GatherND" if attributes.int("batch_dims").unwrap_or(0) == 0 => self.emit(node, Op::GatherNd, &[0, 1]),
+            "GatherND" => self.gather_nd(node),
             "Pad" => self.pad(node),
             "PRelu" => self.emit(node, Op::Binary(Binary::PRelu), &[0, 1]),
             _ => Err("there is no step for this operator".into()),
@@ -144,9 +152,14 @@ impl Import {
 
     /// One node that makes `node`'s first output.
     fn push(&mut self, node: &NodeProto, op: Op, inputs: Vec<Option<ValueId>>) -> Imported {
-        let value = self.computed(&node.output[0])?;
+        self.make(node, 0, op, inputs)
+    }
+
+    /// One node that makes `node`'s output at `index`.
+    fn make(&mut self, node: &NodeProto, index: usize, op: Op, inputs: Vec<Option<ValueId>>) -> Imported {
+        let value = self.computed(&node.output[index])?;
         let output = self.net.add(value);
-        self.names.insert(node.output[0].clone(), output);
+        self.names.insert(node.output[index].clone(), output);
         self.net.nodes.push(Node { name: node_name(node), op, inputs, output });
         Ok(())
     }
@@ -172,12 +185,22 @@ impl Import {
     }
 
     fn input(&self, node: &NodeProto, index: usize) -> Result<ValueId, String> {
-        self.optional(node, index).ok_or_else(|| format!("its operand {index} is missing"))
+        self.optional(node, index)
+            .ok_or_else(|| format!("its operand {index} is missing, or of a type that cannot be computed with"))
     }
 
     fn optional(&self, node: &NodeProto, index: usize) -> Option<ValueId> {
         let name = node.input.get(index).filter(|name| !name.is_empty())?;
         self.names.get(name).copied()
+    }
+
+    /// Whether the output at `index` has a name, so that somebody may read it.
+    fn gives(&self, node: &NodeProto, index: usize) -> bool {
+        node.output.get(index).is_some_and(|name| !name.is_empty())
+    }
+
+    fn dtype(&self, id: ValueId) -> DType {
+        self.net.values[id].dtype
     }
 
     /// The integers of a constant operand.
@@ -217,6 +240,7 @@ impl Import {
     }
 
     fn finish(mut self, graph: &Graph) -> Result<Net> {
+        refuse(&self.refused)?;
         for port in graph.outputs() {
             match self.names.get(&port.name) {
                 Some(&id) => self.net.outputs.push(id),
@@ -227,7 +251,6 @@ impl Import {
             }
         }
         self.net.sweep();
-        refuse(&self.refused)?;
         Ok(self.net)
     }
 }

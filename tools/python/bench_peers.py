@@ -3,6 +3,8 @@
 
     A/bin/python bench_peers.py UNDIFFUSE MODEL.onnx ... [--threads 1 2] [--rounds 3] [--repeat 5] [--json OUT]
 
+Besides the models of make_bench_models.py, the third-party UNet that check_terrain.py fetches into target/terrain can be given (--size 1).
+
 Each round runs A B: a process of undiffuse, then one of onnxruntime, each with `--repeat` runs; the figure of a round is the median of its runs
 but the first, that of a model the median of its rounds. Peak RSS is the process's own VmHWM, file pages included.
 """
@@ -39,6 +41,8 @@ def inputs_of(path, size):
             given[port.name] = generator.integers(0, 16, shape).astype(np.int32 if "32" in port.type else np.int64)
         else:
             given[port.name] = generator.standard_normal(shape).astype(np.float32)
+        if port.name == "sigma":  # of which networks take the logarithm
+            given[port.name] = np.abs(given[port.name]) + np.float32(0.1)
         if "timestep" in port.name:
             given[port.name] = np.full(shape, 500, given[port.name].dtype)
     return given

@@ -3,6 +3,7 @@
 use super::super::attributes::Attributes;
 use super::super::op::{Activation, Conv, Coordinates, Op, Pool, PoolKind, Resize, ResizeMode};
 use super::{Import, Imported};
+use crate::value::DType;
 use tract_onnx::pb::NodeProto;
 
 /// The parameters that convolutions and pools share.
@@ -16,6 +17,9 @@ struct Window {
 impl Import {
     pub(super) fn conv(&mut self, node: &NodeProto) -> Imported {
         let weight = self.input(node, 1)?;
+        if !self.net.is_fixed(weight) {
+            return Err("its weights are computed".into());
+        }
         let kernel = self.net.shape(weight).get(2..).ok_or("its weight has no kernel")?.to_vec();
         let Window { kernel, stride, dilation, pads } = self.window(node, &kernel)?;
         let groups = Attributes(node).int("group").unwrap_or(1);
@@ -28,8 +32,11 @@ impl Import {
     pub(super) fn pool(&mut self, node: &NodeProto) -> Imported {
         let attributes = Attributes(node);
         let kernel = attributes.lengths("kernel_shape").ok_or("its kernel_shape is missing")?;
-        if attributes.int("ceil_mode") == Some(1) || node.output.iter().skip(1).any(|name| !name.is_empty()) {
-            return Err("ceil_mode and indices are not supported".into());
+        if self.gives(node, 1) {
+            return Err("indices are not supported".into());
+        }
+        if self.dtype(self.input(node, 0)?) != DType::F32 {
+            return Err("its operand is not f32".into());
         }
         let Window { kernel, stride, dilation, pads } = self.window(node, &kernel)?;
         if dilation != [1, 1] {
@@ -122,6 +129,10 @@ impl Import {
         }
         let scales = self.optional(node, if old { 1 } else { 2 });
         let scales = scales.and_then(|id| self.net.known(id)).and_then(|tensor| tensor.as_f32()).unwrap_or(&[]);
+        let broken = |axis: usize| (scales[axis] * input[axis] as f32).fract() != 0.0;
+        if coordinates == Coordinates::AlignCorners && scales.len() == 4 && (broken(2) || broken(3)) {
+            return Err("align_corners with a scale that gives no whole length is not supported".into());
+        }
         let scales = match scales {
             [_, _, height, width] => [*height, *width],
             _ => [2, 3].map(|axis| output[axis] as f32 / input[axis].max(1) as f32),

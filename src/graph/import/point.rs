@@ -118,6 +118,14 @@ impl Import {
         self.emit(node, Op::Unary(Unary::Activation(Activation::Clamp { lo, hi })), &[0])
     }
 
+    /// `x sigmoid(alpha x)`.
+    pub(super) fn swish(&mut self, node: &NodeProto) -> Imported {
+        match Attributes(node).float("alpha") {
+            None | Some(1.0) => self.emit(node, Op::Unary(Unary::Activation(Activation::Silu)), &[0]),
+            Some(_) => Err("alpha other than 1 is not supported".into()),
+        }
+    }
+
     pub(super) fn cast(&mut self, node: &NodeProto) -> Imported {
         let id = self.input(node, 0)?;
         let wanted = self.computed(&node.output[0])?.dtype;

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
 
 /// Versions of ONNX's operator set whose meaning is known here.
-pub(crate) const OPSETS: RangeInclusive<i64> = 9..=20;
+pub(crate) const OPSETS: RangeInclusive<i64> = 9..=27;
 
 /// An operator that cannot run, and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

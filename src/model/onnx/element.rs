@@ -20,7 +20,7 @@ impl Element {
                 | Uint64 | Bfloat16),
             ) => Ok(Element(known)),
             Ok(other) => fail!(Unsupported, "element type {} where numbers belong", other.as_str_name()),
-            Err(_) => fail!(Malformed, "element type {data_type}, which ONNX does not define"),
+            Err(_) => fail!(Malformed, "element type {data_type}, which is not known here"),
         }
     }
 
