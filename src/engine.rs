@@ -1,9 +1,11 @@
 //! [`Engine`]: where the build line ends and the run line takes over. An engine runs one graph, by names.
 
+mod compare;
 mod cpu;
 pub mod reference;
 mod threads;
 
+pub use compare::{Compared, Difference, compare};
 pub use threads::Threads;
 
 use crate::error::{Error, ErrorKind, Result, fail};
@@ -22,6 +24,12 @@ pub trait Engine: Send {
 
     /// What is computed, in the file's order.
     fn outputs(&self) -> &[Port];
+
+    /// Plans for inputs of these shapes, by name, and says what running will take; `None` where the engine cannot tell. Nothing large is allocated.
+    ///
+    /// # Errors
+    /// Those of [`Engine::prepare`].
+    fn plan(&mut self, shapes: &[(&str, &[usize])]) -> Result<Option<Planned>>;
 
     /// Gets ready for inputs of these shapes, by name; [`Engine::run`] does it by itself where it was not done. Costs nothing when the engine
     /// is ready for them already.
@@ -130,14 +138,45 @@ pub fn load(graph: Graph, backend: Backend, threads: &Threads) -> Result<Box<dyn
 /// What the CPU engine makes of a graph, before it touches a weight.
 #[derive(Debug, Clone)]
 pub struct Planned {
-    /// Fusion rules, in the order in which they are tried, with how often each matched.
+    /// Fusion rules, in the order in which they are tried, with how often each matched; empty where only the memory was asked for.
     pub fusions: Vec<(&'static str, usize)>,
     /// Steps of the plan by kernel, with how often each occurs.
     pub steps: std::collections::BTreeMap<String, usize>,
-    /// Bytes of all intermediate values together.
-    pub arena_bytes: usize,
+    /// What running it allocates.
+    pub memory: Memory,
+    /// The shapes of the outputs, in the graph's order.
+    pub outputs: Vec<Vec<usize>>,
     /// The plan, a line a step.
     pub listing: String,
+}
+
+/// Bytes that a stage takes beside its file, which is mapped and read once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Memory {
+    /// Packed weights, and what is widened to f32.
+    pub weights: usize,
+    /// All intermediate values together.
+    pub arena: usize,
+    /// Work space of the kernels.
+    pub scratch: usize,
+    /// The largest weight while it is packed, before there is an arena.
+    pub packing: usize,
+}
+
+impl Memory {
+    /// At most at any time.
+    pub fn peak(&self) -> usize {
+        self.weights + self.scratch + self.arena.max(self.packing)
+    }
+}
+
+impl Planned {
+    fn of(plan: &crate::graph::plan::Plan, fusions: Vec<(&'static str, usize)>, threads: &Threads) -> Planned {
+        let mut steps = std::collections::BTreeMap::new();
+        plan.steps.iter().for_each(|step| *steps.entry(step.work.name()).or_default() += 1);
+        let outputs = plan.outputs.iter().map(|output| output.view.shape.clone()).collect();
+        Planned { fusions, steps, memory: cpu::memory(plan, threads), outputs, listing: plan.to_string() }
+    }
 }
 
 /// Plans `graph` for inputs of these shapes, by name.
@@ -145,12 +184,10 @@ pub struct Planned {
 /// # Errors
 /// `Mismatch` when a shape is missing or is not what the graph takes; `Unsupported` that lists every node without a step; those of reading the
 /// graph.
-pub fn plan(graph: &Graph, shapes: &[(&str, &[usize])]) -> Result<Planned> {
+pub fn plan(graph: &Graph, shapes: &[(&str, &[usize])], threads: &Threads) -> Result<Planned> {
     let (plan, fusions) =
         crate::graph::build(graph, &graph.shapes(shapes)?).map_err(|error| error.in_file(graph.file()))?;
-    let mut steps = std::collections::BTreeMap::new();
-    plan.steps.iter().for_each(|step| *steps.entry(step.work.name()).or_default() += 1);
-    Ok(Planned { fusions, steps, arena_bytes: plan.arena, listing: plan.to_string() })
+    Ok(Planned::of(&plan, fusions, threads))
 }
 
 /// Where the CPU engine's time goes.

@@ -24,6 +24,8 @@ pub enum ErrorKind {
     Invalid,
     /// The engine failed while it prepared or ran a graph.
     Engine,
+    /// There is not, or must not be used, so much memory.
+    Memory,
     /// A result holds NaN or infinity.
     NotFinite,
     /// The caller stopped the run.

@@ -18,6 +18,7 @@ mod cancel;
 mod decoder;
 mod denoiser;
 mod latent;
+mod memory;
 mod picture;
 mod prompt;
 mod report;
@@ -34,6 +35,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 pub use cancel::CancelToken;
+pub use memory::{Arrangement, StageMemory};
 pub use picture::{OutputFile, Parameters, Picture};
 pub use prompt::Prompt;
 pub use report::{Report, StageReport};
@@ -63,6 +65,10 @@ pub struct Options {
     pub threads: Option<NonZeroUsize>,
     /// Drop each stage before the next is loaded: the peak is that of the largest stage, and each picture loads them anew.
     pub low_memory: bool,
+    /// Bytes that the process must not exceed: kept by dropping stages and by decoding in tiles, or refused before anything is run.
+    pub memory_budget: Option<u64>,
+    /// Decode in tiles of so many latents a side, their seams blended.
+    pub decoder_tile: Option<NonZeroUsize>,
     /// Stops runs from elsewhere.
     pub cancel: CancelToken,
 }
@@ -124,6 +130,8 @@ pub struct Pipeline {
     denoiser: Denoiser,
     decoder: Decoder,
     machine: Machine,
+    budget: Option<u64>,
+    decoder_tile: Option<usize>,
     cancel: CancelToken,
 }
 
@@ -135,7 +143,8 @@ impl Pipeline {
     /// file and field.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self> {
         let model = Model::open(dir)?;
-        let Options { backend, threads, low_memory, cancel } = options;
+        let Options { backend, threads, low_memory, memory_budget: budget, decoder_tile, cancel } = options;
+        let decoder_tile = decoder_tile.map(NonZeroUsize::get);
         let machine = Machine { backend, threads: Threads::new(threads)?, low_memory };
         let (unet, vae) = (model.stage(Role::Denoiser)?, model.stage(Role::Decoder)?);
         let graph = unet.open()?;
@@ -146,7 +155,7 @@ impl Pipeline {
         let decoder = Decoder::new(vae, graph, ports, &machine);
         let space = LatentSpace::of(&model, &denoiser.ports, &decoder.ports)?;
         let text = Text::open(&model, &denoiser.ports, &machine)?;
-        Ok(Self { model, space, text, denoiser, decoder, machine, cancel })
+        Ok(Self { model, space, text, denoiser, decoder, machine, budget, decoder_tile, cancel })
     }
 
     /// The model that was opened.
@@ -171,6 +180,10 @@ impl Pipeline {
     ) -> Result<Generated> {
         let begun = Instant::now();
         let settings = Settings::new(request, &self.model, &self.space)?;
+        let arrangement = self.arranged(request, &settings)?;
+        for runner in [&mut self.text.runner, &mut self.denoiser.runner, &mut self.decoder.runner] {
+            runner.set_low_memory(arrangement.low_memory);
+        }
         let mut watch = Watch { cancel: self.cancel.clone(), on_event, steps: vec![] };
 
         watch.stage(self.text.runner.name())?;
@@ -182,11 +195,12 @@ impl Pipeline {
         self.denoiser.runner.finish();
 
         watch.stage(self.decoder.runner.name())?;
-        let decoded = self.decoder.decode(&latents, &self.space, settings.decoded)?;
+        let decoded =
+            self.decoder.decode(&latents, &self.space, settings.decoded, arrangement.decoder_tile, &self.cancel)?;
         self.decoder.runner.finish();
 
         let picture = Picture::from_decoded(decoded)?.resampled(settings.shown)?;
-        let report = self.report(request, &settings, cut, &watch.steps, begun.elapsed());
+        let report = self.report(request, &settings, cut, &watch.steps, begun.elapsed(), arrangement);
         Ok(Generated { picture, latents, report })
     }
 
@@ -229,6 +243,7 @@ impl Pipeline {
         cut: Vec<String>,
         steps: &[Duration],
         total: Duration,
+        memory: Arrangement,
     ) -> Report {
         let scheduler = self.model.scheduler().warning().filter(|_| request.sampler.is_none()).map(str::to_owned);
         let warnings: Vec<String> = scheduler.into_iter().chain(cut).collect();
@@ -249,6 +264,7 @@ impl Pipeline {
             steps_ms: steps.iter().copied().map(milliseconds).collect(),
             total_ms: milliseconds(total),
             warnings,
+            memory,
             peak_rss_bytes: peak_rss_bytes(),
         }
     }

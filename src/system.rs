@@ -5,8 +5,17 @@ use std::path::Path;
 
 /// Largest resident set of this process so far, in bytes (`VmHWM` of `/proc/self/status`); `None` where there is no such file.
 pub fn peak_rss_bytes() -> Option<u64> {
+    status("VmHWM:")
+}
+
+/// Resident set of this process, in bytes (`VmRSS`); `None` where it cannot be told.
+pub fn rss_bytes() -> Option<u64> {
+    status("VmRSS:")
+}
+
+fn status(field: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }

@@ -419,7 +419,11 @@ fn the_command_fails_with_1_and_a_bad_command_line_with_2() {
     let cases: [(&[&str], i32, &str); 8] = [
         (&["run", "absent.onnx"], 1, "error: absent.onnx: no such file"),
         (&["run", model], 1, "`x`: the input is not given; the graph takes x"),
-        (&["run", model, "--random", "1"], 1, "`x`: the axis n has no fixed length; give it with --input x=F.npy"),
+        (
+            &["run", model, "--random", "1"],
+            1,
+            "`x`: the axis n has no fixed length; give it with --input x=F.npy or --axis n=N",
+        ),
         (&["run", model, "--input", &input], 1, "y [1, 3] holds NaN at index 0 of 3"),
         (&["run", model, "--input", &input, "--output", "z=z.npy"], 1, "the graph has no output \"z\"; it gives y"),
         (&["run", model, "--output", &format!("y={}", missing.display())], 1, "absent: no such directory; create it"),

@@ -63,6 +63,12 @@ pub struct Args {
     /// Drop each stage of the model before the next is loaded
     #[arg(long)]
     low_memory: bool,
+    /// Take no more memory than this in all (512M, 2G, or bytes), whatever it costs in time; refused at once where it cannot be done
+    #[arg(long, value_name = "BYTES")]
+    memory_budget: Option<Bytes>,
+    /// Decode in tiles of N latents a side, their seams blended: less memory, a little more time
+    #[arg(long, value_name = "N")]
+    decoder_tile: Option<NonZeroUsize>,
     /// Keep the decoded size where the model says to show it at another
     #[arg(long)]
     native: bool,
@@ -75,6 +81,27 @@ pub struct Args {
     /// Print one JSON object about the run on standard output (an array of them with --count)
     #[arg(long)]
     json: bool,
+}
+
+/// A number of bytes, written `512M`.
+#[derive(Debug, Clone, Copy)]
+struct Bytes(u64);
+
+impl std::str::FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Bytes, String> {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
+            "" | "B" => 1,
+            "K" | "KB" => 1_000,
+            "M" | "MB" => 1_000_000,
+            "G" | "GB" => 1_000_000_000,
+            _ => return Err("write it as 512M, 2G or bytes".into()),
+        };
+        let number: u64 = digits.parse().map_err(|_| "write it as 512M, 2G or bytes".to_owned())?;
+        number.checked_mul(unit).map(Bytes).ok_or_else(|| "that is more than any machine has".into())
+    }
 }
 
 /// What `--json` prints of each picture.
@@ -132,7 +159,14 @@ impl Args {
     }
 
     fn options(&self, cancel: &CancelToken) -> Options {
-        Options { backend: self.backend, threads: self.threads, low_memory: self.low_memory, cancel: cancel.clone() }
+        Options {
+            backend: self.backend,
+            threads: self.threads,
+            low_memory: self.low_memory,
+            memory_budget: self.memory_budget.map(|bytes| bytes.0),
+            decoder_tile: self.decoder_tile,
+            cancel: cancel.clone(),
+        }
     }
 
     fn request(&self) -> Result<Request> {

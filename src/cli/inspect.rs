@@ -1,6 +1,6 @@
 //! `undiffuse inspect`: what a model directory or an ONNX file holds, and what of it would not run.
 
-use crate::engine;
+use crate::engine::{self, Threads};
 use crate::model::{Dim, Graph, Model, Port, Stage};
 use anyhow::Result;
 use serde_json::{Map, Value, json};
@@ -118,11 +118,13 @@ fn plan(graph: &Graph, axes: &[Axis]) -> Value {
     let shapes = shapes(graph, axes);
     let named: Vec<_> =
         graph.inputs().iter().zip(&shapes).map(|(port, shape)| (port.name.as_str(), shape.as_slice())).collect();
-    match engine::plan(graph, &named) {
+    let planned = Threads::new(None).and_then(|threads| engine::plan(graph, &named, &threads));
+    match planned {
         Ok(plan) => json!({
             "inputs": named.iter().map(|(name, shape)| json!({ "name": name, "shape": shape })).collect::<Vec<_>>(),
             "fusions": plan.fusions.iter().map(|(rule, count)| ((*rule).to_owned(), json!(count))).collect::<Map<_, _>>(),
-            "steps": plan.steps, "arena_bytes": plan.arena_bytes, "listing": plan.listing.lines().collect::<Vec<_>>(),
+            "steps": plan.steps, "arena_bytes": plan.memory.arena, "memory": plan.memory,
+            "peak_bytes": plan.memory.peak(), "listing": plan.listing.lines().collect::<Vec<_>>(),
         }),
         Err(error) => json!({ "error": error.to_string() }),
     }
@@ -192,6 +194,11 @@ fn graph_text(graph: &Value) -> String {
         let _ = writeln!(out, "  fused      {}", counts(&plan["fusions"]));
         let _ = writeln!(out, "  steps      {}", counts(&plan["steps"]));
         let _ = writeln!(out, "  arena      {} bytes", plan["arena_bytes"]);
+        let _ = writeln!(
+            out,
+            "  peak       {} bytes, {} of them packed weights",
+            plan["peak_bytes"], plan["memory"]["weights"]
+        );
         list(&plan["listing"]).for_each(|line| {
             let _ = writeln!(out, "    {}", plain(line));
         });

@@ -1,15 +1,19 @@
 //! `undiffuse run`: one ONNX graph on arrays.
 
+mod compare;
+
+use super::inspect::Axis;
 use crate::engine::{self, Backend, Engine, Outputs, Threads};
 use crate::model::{Dim, Graph, Port};
 use crate::sampler::{Noise, TorchNoise};
-use crate::value::{DType, Tensor, elements};
+use crate::value::{DType, Data, Tensor, elements};
 use crate::{npy, system};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::fmt;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Instant;
 
@@ -25,9 +29,21 @@ pub struct Args {
     /// Write the output NAME to this file
     #[arg(long, value_name = "NAME=F.npy")]
     output: Vec<Named>,
+    /// Give also what the node or value NAME computes, and write it to F.npy, or print its statistics
+    #[arg(long, value_name = "NAME[=F.npy]")]
+    dump: Vec<Dump>,
+    /// Run on the CPU engine and in tract, compare every value on the way, and fail at the first that differs by more than --tolerance
+    #[arg(long, conflicts_with_all = ["dump", "output", "repeat", "backend"])]
+    compare: bool,
+    /// What --compare allows: the largest difference over the standard deviation of tract's value
+    #[arg(long, value_name = "X", default_value = "1e-3", requires = "compare")]
+    tolerance: f64,
     /// Draw the inputs that are not given: floats as torch.randn with this seed, integers from 0 to 15
     #[arg(long, value_name = "SEED")]
     random: Option<u64>,
+    /// Length of the free axis NAME in what --random draws
+    #[arg(long, value_name = "NAME=N", requires = "random")]
+    axis: Vec<Axis>,
     /// Run this many times
     #[arg(long, value_name = "N", default_value = "1")]
     repeat: NonZeroUsize,
@@ -62,26 +78,53 @@ impl FromStr for Named {
     }
 }
 
+/// `NAME` or `NAME=FILE` on the command line.
+#[derive(Debug, Clone)]
+struct Dump {
+    name: String,
+    file: Option<PathBuf>,
+}
+
+impl FromStr for Dump {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Dump, String> {
+        match text.split_once('=') {
+            None if !text.is_empty() => Ok(Dump { name: text.to_owned(), file: None }),
+            _ => text.parse().map(|Named { name, file }| Dump { name, file: Some(file) }),
+        }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// Whatever is wrong with the graph, the arrays or the files to write; NaN and infinity in an output.
 pub fn run(args: Args) -> Result<()> {
-    args.output.iter().try_for_each(|output| system::check_writable(&output.file))?;
+    let files =
+        args.output.iter().map(|output| &output.file).chain(args.dump.iter().filter_map(|dump| dump.file.as_ref()));
+    files.into_iter().try_for_each(|file| system::check_writable(file))?;
     let given = args.input.iter().map(|input| Ok((input.name.clone(), npy::read(&input.file)?)));
     let mut inputs: HashMap<String, Tensor> = given.collect::<Result<_>>()?;
     let started = Instant::now();
-    let graph = Graph::open(&args.model)?;
+    let mut graph = Graph::open(&args.model)?;
     check_outputs(&graph, &args.output)?;
     if let Some(seed) = args.random {
-        draw(&graph, seed, &mut inputs)?;
+        draw(&graph, seed, &args.axis, &mut inputs)?;
     }
-    let mut engine = engine::load(graph, args.backend, &Threads::new(args.threads)?)?;
     let inputs: Vec<(&str, &Tensor)> = inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let threads = Threads::new(args.threads)?;
+    if args.compare {
+        return compare::run(&graph, &inputs, args.tolerance, &threads, args.json);
+    }
+    let dumped = watch(&mut graph, &args.dump, &inputs)?;
+    let mut engine = engine::load(graph, args.backend, &threads)?;
     engine.prepare(&inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect::<Vec<_>>())?;
     let load_ms = milliseconds(started);
     let (outputs, runs_ms) = repeat(&mut *engine, &inputs, args.repeat)?;
-    write(&outputs, &args.output)?;
+    write(&outputs, args.output.iter().map(|output| (&*output.name, &*output.file)))?;
+    let to_files = dumped.iter().filter_map(|(value, file)| Some((value.as_str(), file.as_deref()?)));
+    write(&outputs, to_files)?;
     report(&args, &*engine, load_ms, &runs_ms, &outputs)?;
     outputs.iter().try_for_each(|(name, tensor)| Ok(tensor.check_finite(name)?))
 }
@@ -114,9 +157,10 @@ pub(super) fn milliseconds(since: Instant) -> f64 {
 }
 
 /// Fills in what is not given, in the graph's order, with one generator.
-fn draw(graph: &Graph, seed: u64, inputs: &mut HashMap<String, Tensor>) -> Result<()> {
+fn draw(graph: &Graph, seed: u64, axes: &[Axis], inputs: &mut HashMap<String, Tensor>) -> Result<()> {
     let mut noise = TorchNoise::new(seed);
-    let symbols = symbols(graph, inputs);
+    let mut symbols = symbols(graph, inputs);
+    symbols.extend(axes.iter().map(|axis| (axis.name.clone(), axis.length)));
     for port in graph.inputs() {
         if !inputs.contains_key(&port.name) {
             inputs.insert(port.name.clone(), drawn(port, &mut noise, &symbols)?);
@@ -140,7 +184,11 @@ pub(super) fn drawn(port: &Port, noise: &mut TorchNoise, symbols: &HashMap<Strin
     let length = |dim: &Dim| match dim {
         Dim::Fixed(length) => Ok(*length),
         Dim::Symbol(name) if symbols.contains_key(name) => Ok(symbols[name]),
-        dim => bail!("`{}`: the axis {dim} has no fixed length; give it with --input {}=F.npy", port.name, port.name),
+        dim => bail!(
+            "`{}`: the axis {dim} has no fixed length; give it with --input {}=F.npy or --axis {dim}=N",
+            port.name,
+            port.name
+        ),
     };
     let dims = port.shape.as_ref();
     let dims =
@@ -156,8 +204,26 @@ pub(super) fn drawn(port: &Port, noise: &mut TorchNoise, symbols: &HashMap<Strin
     Ok(Tensor::new(&shape, values)?.cast(port.dtype))
 }
 
-fn write(outputs: &Outputs, wanted: &[Named]) -> Result<()> {
-    for Named { name, file } in wanted {
+/// The values that are asked for become outputs; each with its file.
+fn watch(graph: &mut Graph, dumps: &[Dump], inputs: &[(&str, &Tensor)]) -> Result<Vec<(String, Option<PathBuf>)>> {
+    let mut values = Vec::new();
+    for Dump { name, file } in dumps {
+        let found = graph.values_of(name)?;
+        if file.is_some() && found.len() > 1 {
+            bail!("the node \"{name}\" makes {} values; name one of {}", found.len(), found.join(", "));
+        }
+        values.extend(found.into_iter().map(|value| (value, file.clone())));
+    }
+    if !values.is_empty() {
+        let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();
+        let shapes = graph.shapes(&shapes)?;
+        graph.watch(&values.iter().map(|(value, _)| value.clone()).collect::<Vec<_>>(), &shapes)?;
+    }
+    Ok(values)
+}
+
+fn write<'a>(outputs: &Outputs, wanted: impl Iterator<Item = (&'a str, &'a Path)>) -> Result<()> {
+    for (name, file) in wanted {
         npy::write(file, outputs.get(name).context("an output vanished")?)?;
     }
     Ok(())
@@ -177,11 +243,42 @@ fn report(args: &Args, engine: &dyn Engine, load_ms: f64, runs_ms: &[f64], outpu
     let (name, count) = (engine.name(), runs_ms.len());
     let mut text = format!("{name}: loaded in {load_ms:.1} ms, {count} run(s), fastest {best:.1} ms\n");
     for (name, tensor) in outputs.iter() {
-        text += &format!("{name} {} {:?}\n", tensor.dtype(), tensor.shape());
+        text += &format!("{name} {} {:?} {}\n", tensor.dtype(), tensor.shape(), Statistics::of(tensor));
     }
     super::print(&text)
 }
 
 fn described(name: &str, tensor: &Tensor) -> Value {
-    json!({ "name": name, "shape": tensor.shape(), "dtype": tensor.dtype().name() })
+    let Statistics { mean, deviation, least, most } = Statistics::of(tensor);
+    json!({
+        "name": name, "shape": tensor.shape(), "dtype": tensor.dtype().name(),
+        "mean": mean, "std": deviation, "min": least, "max": most,
+    })
+}
+
+/// Of all elements of an array; zeros for an empty one.
+struct Statistics {
+    mean: f64,
+    deviation: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Statistics {
+    fn of(tensor: &Tensor) -> Statistics {
+        let Data::F64(values) = tensor.clone().cast(DType::F64).into_data() else { unreachable!("cast to f64") };
+        let count = values.len().max(1) as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        let deviation = (values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count).sqrt();
+        let least = values.iter().copied().reduce(f64::min).unwrap_or_default();
+        let most = values.iter().copied().reduce(f64::max).unwrap_or_default();
+        Statistics { mean, deviation, least, most }
+    }
+}
+
+impl fmt::Display for Statistics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Statistics { mean, deviation, least, most } = self;
+        write!(f, "mean {mean:.4} std {deviation:.4} from {least:.4} to {most:.4}")
+    }
 }

@@ -4,6 +4,7 @@ mod arena;
 mod attention;
 mod axis;
 mod fixed;
+mod memory;
 mod movement;
 mod norm;
 mod picture;
@@ -11,11 +12,14 @@ mod play;
 mod point;
 mod prepare;
 mod profile;
+mod watched;
 
+pub(super) use memory::memory;
 pub(super) use profile::profile;
+pub(super) use watched::Watched;
 
 use super::reference::Reference;
-use super::{Engine, Outputs, Threads};
+use super::{Engine, Outputs, Planned, Threads};
 use crate::caught::catch;
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::graph::{self, plan::Plan};
@@ -37,6 +41,11 @@ pub(crate) struct Cpu {
 
 enum State {
     Idle,
+    /// Nothing is allocated yet.
+    Planned {
+        shapes: Vec<Vec<usize>>,
+        plan: Box<Plan>,
+    },
     Ready(Box<Ready>),
     /// What cannot be lowered runs in tract, the whole of it.
     Fallback(Box<Reference>),
@@ -62,13 +71,16 @@ impl Cpu {
         }
     }
 
-    fn build(&mut self, shapes: Vec<Vec<usize>>) -> Result<()> {
-        self.state = State::Idle;
+    /// Makes a plan for `shapes`, unless there is one.
+    fn draw_up(&mut self, shapes: Vec<Vec<usize>>) -> Result<()> {
+        match &self.state {
+            State::Ready(ready) if ready.shapes == shapes => return Ok(()),
+            State::Planned { shapes: planned, .. } if *planned == shapes => return Ok(()),
+            _ => self.state = State::Idle,
+        }
         match graph::build(&self.graph, &shapes) {
             Ok((plan, _)) => {
-                let prepared = catch("the CPU engine", "packing weights", || Prepared::new(&plan, &self.threads))?;
-                let arena = Arena::new(plan.arena)?;
-                self.state = State::Ready(Box::new(Ready { shapes, plan, prepared, arena }));
+                self.state = State::Planned { shapes, plan: Box::new(plan) };
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::Unsupported => {
@@ -82,6 +94,12 @@ impl Cpu {
 }
 
 impl Ready {
+    fn new(shapes: Vec<Vec<usize>>, plan: Plan, threads: &Threads) -> Result<Ready> {
+        let prepared = catch("the CPU engine", "packing weights", || Prepared::new(&plan, threads))?;
+        let arena = Arena::new(plan.arena)?;
+        Ok(Ready { shapes, plan, prepared, arena })
+    }
+
     fn run(
         &mut self,
         inputs: &[Port],
@@ -101,7 +119,7 @@ impl Ready {
         }
         play::steps(&self.plan, &mut self.prepared, &mut self.arena, threads)?;
         let read = outputs.iter().zip(&self.plan.outputs).map(|(port, operand)| {
-            let tensor = play::read_output(&self.plan, &self.prepared, &self.arena, operand)?;
+            let tensor = play::read_output(&self.plan, &self.prepared.fixed, &self.arena, operand)?;
             Ok((port.name.clone(), if tensor.dtype() == port.dtype { tensor } else { tensor.cast(port.dtype) }))
         });
         read.collect::<Result<_>>().map(Outputs::new)
@@ -124,15 +142,32 @@ impl Engine for Cpu {
         &self.outputs
     }
 
+    fn plan(&mut self, shapes: &[(&str, &[usize])]) -> Result<Option<Planned>> {
+        if !matches!(self.state, State::Fallback(_)) {
+            let in_file = |error: Error| error.in_file(&self.file);
+            let complete = crate::model::complete(&self.inputs, shapes).map_err(in_file)?;
+            self.draw_up(complete).map_err(|error| error.in_file(&self.file))?;
+        }
+        let plan = match &self.state {
+            State::Planned { plan, .. } => plan,
+            State::Ready(ready) => &ready.plan,
+            State::Idle | State::Fallback(_) => return Ok(None),
+        };
+        Ok(Some(Planned::of(plan, Vec::new(), &self.threads)))
+    }
+
     fn prepare(&mut self, shapes: &[(&str, &[usize])]) -> Result<()> {
-        if let State::Fallback(reference) = &mut self.state {
-            return reference.prepare(shapes);
+        if !matches!(self.state, State::Fallback(_)) {
+            let complete = crate::model::complete(&self.inputs, shapes).map_err(|error| error.in_file(&self.file))?;
+            self.draw_up(complete).map_err(|error| error.in_file(&self.file))?;
         }
-        let complete = crate::model::complete(&self.inputs, shapes).map_err(|error| error.in_file(&self.file))?;
-        if matches!(&self.state, State::Ready(ready) if ready.shapes == complete) {
-            return Ok(());
+        match std::mem::replace(&mut self.state, State::Idle) {
+            State::Planned { shapes, plan } => {
+                let ready = Ready::new(shapes, *plan, &self.threads).map_err(|error| error.in_file(&self.file))?;
+                self.state = State::Ready(Box::new(ready));
+            }
+            other => self.state = other,
         }
-        self.build(complete).map_err(|error| error.in_file(&self.file))?;
         match &mut self.state {
             State::Fallback(reference) => reference.prepare(shapes),
             _ => Ok(()),
@@ -148,7 +183,7 @@ impl Engine for Cpu {
                 ready.run(&self.inputs, &self.outputs, given, &self.threads)
             })
             .map_err(|error| error.in_file(&self.file)),
-            State::Idle => fail!(Engine, "the graph is not prepared"),
+            State::Idle | State::Planned { .. } => fail!(Engine, "the graph is not prepared"),
         }
     }
 }
@@ -169,5 +204,5 @@ pub(crate) fn play_once(plan: Plan, inputs: &[Tensor], threads: &Threads) -> Res
         }
     }
     play::steps(&plan, &mut prepared, &mut arena, threads)?;
-    plan.outputs.iter().map(|operand| play::read_output(&plan, &prepared, &arena, operand)).collect()
+    plan.outputs.iter().map(|operand| play::read_output(&plan, &prepared.fixed, &arena, operand)).collect()
 }

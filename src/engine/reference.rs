@@ -1,6 +1,6 @@
 //! tract runs the whole graph as it is: the floor, and what other engines are compared with.
 
-use super::{Engine, Outputs, Threads};
+use super::{Engine, Outputs, Planned, Threads};
 use crate::caught::catch;
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::model::{Graph, Port, datum_type, foreign};
@@ -24,6 +24,8 @@ pub struct Reference {
     executor: Executor,
     /// As opened, until it is prepared for the first time.
     graph: Option<Graph>,
+    /// Outputs that the file does not name as such.
+    watched: Vec<String>,
     ready: Option<Ready>,
 }
 
@@ -36,7 +38,9 @@ impl Reference {
     /// An engine for `graph`.
     pub fn new(graph: Graph, threads: &Threads) -> Reference {
         let executor = threads.pool().map_or(Executor::SingleThread, |pool| Executor::MultiThread(pool.clone()));
+        let watched = graph.watched();
         Reference {
+            watched,
             file: graph.file().to_path_buf(),
             inputs: graph.inputs().to_vec(),
             outputs: graph.outputs().to_vec(),
@@ -54,9 +58,15 @@ impl Reference {
         ops
     }
 
+    fn reopen(&self, shapes: &[Vec<usize>]) -> Result<Graph> {
+        let mut graph = Graph::open(&self.file)?;
+        graph.watch(&self.watched, shapes)?;
+        Ok(graph)
+    }
+
     fn compile(&mut self, shapes: Vec<Vec<usize>>) -> Result<()> {
         self.ready = None;
-        let graph = self.graph.take().map_or_else(|| Graph::open(&self.file), Ok)?;
+        let graph = self.graph.take().map_or_else(|| self.reopen(&shapes), Ok)?;
         let typed = graph.into_typed(&shapes)?;
         let options = RunOptions { executor: Some(self.executor.clone()), ..RunOptions::default() };
         let plan = catch("tract", "optimising the graph", || {
@@ -96,6 +106,11 @@ impl Engine for Reference {
 
     fn outputs(&self) -> &[Port] {
         &self.outputs
+    }
+
+    /// What tract allocates is not known before it runs.
+    fn plan(&mut self, _: &[(&str, &[usize])]) -> Result<Option<Planned>> {
+        Ok(None)
     }
 
     fn prepare(&mut self, shapes: &[(&str, &[usize])]) -> Result<()> {

@@ -124,7 +124,7 @@ impl Lower<'_> {
 
     fn emit(&mut self, node: &Node, reads: Vec<Option<Operand>>, write: Operand) {
         self.places[node.output] = Some(write.clone());
-        let value = Some(node.output);
+        let value = Some(self.net.values[node.output].name.clone());
         let step = Step { name: node.name.clone(), work: Work::Op(node.op.clone()), reads, write, value };
         self.plan.steps.push(step);
     }
@@ -247,7 +247,7 @@ impl Lower<'_> {
             if index + 1 == ids.len()
                 && let Some(step) = self.plan.steps.last_mut()
             {
-                step.value = Some(node.output);
+                step.value = Some(self.net.values[node.output].name.clone());
             }
         }
         self.places[node.output] = Some(whole);
@@ -270,7 +270,7 @@ impl Lower<'_> {
             inside.fold(whole.view.clone(), |view, (axis, (start, length))| view.sliced(axis, *start, 1, *length));
         self.copy(&node.name, from, Operand { view, ..whole.clone() });
         if let Some(step) = self.plan.steps.last_mut() {
-            step.value = Some(node.output);
+            step.value = Some(self.net.values[node.output].name.clone());
         }
         self.places[node.output] = Some(whole);
     }

@@ -1,6 +1,6 @@
 //! [`Plan`]: what an engine plays. Plain data: it prints itself, and it can be checked without a device.
 
-use super::net::{Content, ValueId};
+use super::net::Content;
 use super::op::Op;
 use crate::op::view::View;
 use crate::value::DType;
@@ -66,8 +66,8 @@ pub(crate) struct Step {
     pub(crate) work: Work,
     pub(crate) reads: Vec<Option<Operand>>,
     pub(crate) write: Operand,
-    /// The value that is complete after this step, where it is one of the graph's.
-    pub(crate) value: Option<ValueId>,
+    /// The name of the value that is complete after this step, where it is one of the net's.
+    pub(crate) value: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

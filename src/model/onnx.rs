@@ -11,6 +11,7 @@ mod facts;
 mod file;
 mod summary;
 mod translate;
+mod watch;
 mod widen;
 
 pub use check::Unsupported;
@@ -37,6 +38,8 @@ pub struct Graph {
     weights: Vec<Weight>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
+    /// How many of the outputs the file declares; the others were [watched](Graph::watch).
+    own_outputs: usize,
     opset: i64,
     unsupported: Vec<Unsupported>,
 }
@@ -75,7 +78,8 @@ impl Graph {
         let outputs = ports(&graph.output)?;
         widen::graph(file, graph)?;
         check::volumes(graph, &weights)?;
-        Ok(Graph { file: file.to_path_buf(), model, weights, inputs, outputs, opset, unsupported })
+        let own_outputs = outputs.len();
+        Ok(Graph { file: file.to_path_buf(), model, weights, inputs, outputs, own_outputs, opset, unsupported })
     }
 
     /// The outer graph's nodes, in an order in which they can run.

@@ -76,6 +76,44 @@ impl Conv {
         self.groups > 1 && self.groups == self.inputs && self.inputs == self.outputs
     }
 
+    /// The fastest way for pictures of this size.
+    pub(crate) fn method(&self, picture: Picture) -> Method {
+        let conv = self;
+        if conv.is_depthwise() {
+            Method::Depthwise
+        } else if conv.groups > 1 {
+            Method::Groups
+        } else if conv.is_pointwise() {
+            Method::Pointwise
+        } else if conv.kernel == [3; 2] && conv.stride == [1; 2] && conv.dilation == [1; 2] {
+            winograd::method(conv, picture)
+        } else {
+            Method::Taps
+        }
+    }
+
+    /// Bytes of scratch beside input and output.
+    pub(crate) fn scratch_bytes(&self, picture: Picture, method: Method, threads: usize) -> usize {
+        match method {
+            Method::Winograd2 => winograd::scratch_bytes::<4, 2>(self, picture, threads),
+            Method::Winograd4 => winograd::scratch_bytes::<6, 4>(self, picture, threads),
+            Method::Depthwise => scratch_bytes(self.inputs, depthwise::scratch(self), threads),
+            _ => {
+                let padding = lines(self.inputs);
+                padding * 4 + scratch_bytes(0, product::scratch(cpu::gathered(self, product::BLOCK_ROWS)), threads)
+            }
+        }
+    }
+
+    /// Bytes of its packed filters.
+    pub(crate) fn packed_bytes(&self, storage: Storage) -> usize {
+        let rows = self.taps() * (self.inputs / self.groups);
+        if self.is_depthwise() {
+            return Packed::bytes_of(storage, rows, self.outputs);
+        }
+        self.groups * Packed::bytes_of(storage, rows, self.outputs / self.groups)
+    }
+
     fn check(&self) {
         let Conv { inputs, outputs, groups, .. } = *self;
         assert!(groups > 0 && inputs > 0 && outputs > 0, "an empty convolution");
@@ -161,40 +199,10 @@ impl Filters {
         &self.packed
     }
 
-    /// The fastest way for pictures of this size.
-    pub(crate) fn method(&self, picture: Picture) -> Method {
-        let conv = &self.conv;
-        if conv.is_depthwise() {
-            Method::Depthwise
-        } else if conv.groups > 1 {
-            Method::Groups
-        } else if conv.is_pointwise() {
-            Method::Pointwise
-        } else if conv.kernel == [3; 2] && conv.stride == [1; 2] && conv.dilation == [1; 2] {
-            winograd::method(conv, picture)
-        } else {
-            Method::Taps
-        }
-    }
-
-    /// Bytes of scratch beside input and output.
-    pub(crate) fn scratch_bytes(&self, picture: Picture, method: Method, threads: usize) -> usize {
-        match method {
-            Method::Winograd2 => winograd::scratch_bytes::<4, 2>(&self.conv, picture, threads),
-            Method::Winograd4 => winograd::scratch_bytes::<6, 4>(&self.conv, picture, threads),
-            Method::Depthwise => scratch_bytes(self.conv.inputs, depthwise::scratch(&self.conv), threads),
-            _ => {
-                let padding = lines(self.conv.inputs);
-                padding * 4
-                    + scratch_bytes(0, product::scratch(cpu::gathered(&self.conv, product::BLOCK_ROWS)), threads)
-            }
-        }
-    }
-
     /// Computes `out`, `(N, OH, OW, outputs)`, from `input`, `(N, H, W, inputs)`; rows of the epilogue are output pixels.
     ///
     /// # Panics
-    /// When sizes do not fit each other or `scratch` is shorter than [`Filters::scratch_bytes`] of that method, or the method is none for this
+    /// When sizes do not fit each other or `scratch` is shorter than [`Conv::scratch_bytes`] of that method, or the method is none for this
     /// convolution.
     pub(crate) fn run(
         &self,

@@ -1,9 +1,13 @@
 //! Latents to the values of a picture.
 
+mod tiles;
+
+use super::cancel::CancelToken;
 use super::request::Size;
 use super::space::LatentSpace;
 use super::stage::{Machine, StageRunner, batch_size, split, stack};
-use crate::error::{Error, ErrorKind, Result};
+use crate::engine::Planned;
+use crate::error::{Error, ErrorKind, Result, fail};
 use crate::model::{DecoderPorts, Graph, Stage};
 use crate::value::Tensor;
 
@@ -17,17 +21,65 @@ impl Decoder {
         Self { ports, runner: StageRunner::new(stage, graph, machine) }
     }
 
-    /// `(1, 3, H, W)` from -1 to 1 for latents `(1, C, h, w)` as the sampler left them.
-    pub fn decode(&mut self, latents: &Tensor, space: &LatentSpace, size: Size) -> Result<Tensor> {
-        let scaled = [scaled(latents, space)?];
-        let batch = batch_size(&[&self.ports.latents, &self.ports.picture], &scaled);
-        let inputs = stack(&scaled, batch)?;
-        let picture = self.runner.run(&[(&self.ports.latents.name, &inputs)])?.take(&self.ports.picture.name)?;
-        let picture = split(picture, 1)?.swap_remove(0);
+    /// `(1, 3, H, W)` from -1 to 1 for latents `(1, C, h, w)` as the sampler left them, in one piece or in tiles of `tile` latents.
+    ///
+    /// # Errors
+    /// `Cancelled` between tiles, when `cancel` says so; those of running the stage.
+    pub fn decode(
+        &mut self,
+        latents: &Tensor,
+        space: &LatentSpace,
+        size: Size,
+        tile: Option<usize>,
+        cancel: &CancelToken,
+    ) -> Result<Tensor> {
+        let scaled = scaled(latents, space)?;
+        let picture = match tile {
+            Some(tile) => self.tiled(&scaled, size, tile, cancel)?,
+            None => self.whole(scaled)?,
+        };
         match picture.shape() {
             &[_, _, height, width] if (height, width) == (size.height, size.width) => Ok(picture),
             other => Err(other_size(other, size)),
         }
+    }
+
+    fn whole(&mut self, latents: Tensor) -> Result<Tensor> {
+        let latents = [latents];
+        let batch = self.batch(&latents);
+        let inputs = stack(&latents, batch)?;
+        let picture = self.runner.run(&[(&self.ports.latents.name, &inputs)])?.take(&self.ports.picture.name)?;
+        Ok(split(picture, 1)?.swap_remove(0))
+    }
+
+    fn tiled(&mut self, latents: &Tensor, size: Size, tile: usize, cancel: &CancelToken) -> Result<Tensor> {
+        let &[_, _, height, width] = latents.shape() else { return fail!(Engine, "latents are (1, C, H, W)") };
+        let (rows, columns) = (tiles::starts(height, tile), tiles::starts(width, tile));
+        let window = [tile.min(height), tile.min(width)];
+        let factor = [size.height / height.max(1), size.width / width.max(1)];
+        let shared = [tiles::shared(&rows, tile, factor[0]), tiles::shared(&columns, tile, factor[1])];
+        let mut canvas = tiles::Canvas::new(3, [size.height, size.width]);
+        for (top, left) in rows.iter().flat_map(|top| columns.iter().map(move |left| (*top, *left))) {
+            if cancel.is_cancelled() {
+                return fail!(Cancelled, "stopped while the picture was decoded");
+            }
+            let made = self.whole(tiles::cut(latents, [top, left], window)?)?;
+            canvas.add(&made, [top * factor[0], left * factor[1]], shared)?;
+        }
+        canvas.finish()
+    }
+
+    fn batch(&self, latents: &[Tensor]) -> usize {
+        batch_size(&[&self.ports.latents, &self.ports.picture], latents)
+    }
+
+    /// What decoding latents of this shape would take.
+    pub fn plan(&mut self, [_, channels, height, width]: [usize; 4], tile: Option<usize>) -> Result<Option<Planned>> {
+        let side = |length: usize| tile.map_or(length, |tile| tile.min(length));
+        let shape = [1, channels, side(height), side(width)];
+        let batch = self.batch(&[Tensor::new(&shape, vec![0f32; shape.iter().product()])?]);
+        let shape = [batch, shape[1], shape[2], shape[3]];
+        self.runner.plan(&[(self.ports.latents.name.clone(), shape.to_vec())])
     }
 }
 

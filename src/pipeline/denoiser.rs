@@ -2,6 +2,7 @@
 
 use super::settings::{Settings, refused};
 use super::stage::{Machine, StageRunner, batch_size, split, stack};
+use crate::engine::Planned;
 use crate::error::{Result, fail};
 use crate::model::{DenoiserPorts, Graph, Stage};
 use crate::sampler::{guidance_embedding, guide};
@@ -38,6 +39,25 @@ impl Denoiser {
         let embedding = width.map(|width| embed(settings.guidance, width, batch)).transpose()?;
         let guidance = settings.classifier_free().then_some(settings.guidance as f32);
         Ok(Condition { batches, batch, embedding, guidance })
+    }
+
+    /// What a step would take, for text states of these shapes.
+    pub fn plan(&mut self, states: &[Tensor], settings: &Settings, width: Option<usize>) -> Result<Option<Planned>> {
+        let condition = self.condition(states, settings, width)?;
+        let ports = &self.ports;
+        let [_, rest @ ..] = settings.latents;
+        let sample: Vec<usize> = std::iter::once(condition.batch).chain(rest).collect();
+        let timestep = ports.timestep.timestep(0.0, condition.batch)?.shape().to_vec();
+        let Some((states, _)) = condition.batches.first() else { return Ok(None) };
+        let mut shapes = vec![
+            (ports.sample.name.clone(), sample),
+            (ports.timestep.name.clone(), timestep),
+            (ports.states.name.clone(), states.shape().to_vec()),
+        ];
+        if let (Some(port), Some(embedding)) = (&ports.guidance, &condition.embedding) {
+            shapes.push((port.name.clone(), embedding.shape().to_vec()));
+        }
+        self.runner.plan(&shapes)
     }
 
     /// The prediction for `latents` `(1, C, H, W)` at timestep `t`, in the same shape.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Parameters, Size};
+use super::{Arrangement, Parameters, Size};
 
 /// Where the time of one stage went.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -43,6 +43,8 @@ pub struct Report {
     pub total_ms: f64,
     /// What the user should know; also written to the log.
     pub warnings: Vec<String>,
+    /// What was to be expected before anything was run.
+    pub memory: Arrangement,
     /// Of the whole process so far (`VmHWM`), where the operating system tells.
     pub peak_rss_bytes: Option<u64>,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use half::f16;
 
 use super::report::{StageReport, milliseconds, timed};
-use crate::engine::{self, Backend, Engine, Outputs, Threads};
+use crate::engine::{self, Backend, Engine, Outputs, Planned, Threads};
 use crate::error::Result;
 use crate::model::{Graph, Port, Stage};
 use crate::value::{Data, Tensor};
@@ -26,6 +26,7 @@ pub(super) struct StageRunner {
     graph: Option<Graph>,
     engine: Option<Box<dyn Engine>>,
     engine_name: &'static str,
+    held: usize,
     load: Duration,
     run: Duration,
 }
@@ -39,6 +40,7 @@ impl StageRunner {
             graph: (!machine.low_memory).then_some(graph),
             engine: None,
             engine_name: "",
+            held: 0,
             load: Duration::ZERO,
             run: Duration::ZERO,
         }
@@ -77,20 +79,61 @@ impl StageRunner {
     }
 
     fn prepare(&mut self, inputs: &[(&str, &Tensor)]) -> Result<()> {
+        self.load()?;
+        let Some(engine) = self.engine.as_mut() else { return Ok(()) };
+        let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();
+        engine.prepare(&shapes).map_err(|error| error.in_file(&self.stage.file))?;
+        self.engine_name = engine.name();
+        // Known from the plan that was just prepared.
+        self.held = engine.plan(&shapes)?.map_or(0, |planned| planned.memory.peak());
+        Ok(())
+    }
+
+    fn load(&mut self) -> Result<()> {
         if self.engine.is_none() {
             let graph = self.graph.take().map_or_else(|| self.stage.open(), Ok)?;
             self.engine = Some(engine::load(graph, self.machine.backend, &self.machine.threads)?);
         }
-        let Some(engine) = self.engine.as_mut() else { return Ok(()) };
-        self.engine_name = engine.name();
-        let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();
-        engine.prepare(&shapes).map_err(|error| error.in_file(&self.stage.file))
+        Ok(())
+    }
+
+    /// What running for inputs of these shapes would take; `None` where the engine cannot tell.
+    pub fn plan(&mut self, shapes: &[(String, Vec<usize>)]) -> Result<Option<Planned>> {
+        let mut load = Duration::ZERO;
+        let planned = timed(&mut load, || {
+            self.load()?;
+            let Some(engine) = self.engine.as_mut() else { return Ok(None) };
+            let shapes: Vec<_> = shapes.iter().map(|(name, shape)| (name.as_str(), shape.as_slice())).collect();
+            engine.plan(&shapes).map_err(|error| error.in_file(&self.stage.file))
+        });
+        self.load += load;
+        planned
+    }
+
+    /// Names of its outputs, where it is loaded.
+    pub fn outputs(&self) -> Vec<String> {
+        self.engine.iter().flat_map(|engine| engine.outputs()).map(|port| port.name.clone()).collect()
+    }
+
+    /// Bytes that it holds since an earlier run.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    /// From now on it is dropped when its turn ends, or kept.
+    pub fn set_low_memory(&mut self, low: bool) {
+        self.machine.low_memory = low;
+    }
+
+    /// Drops what it holds.
+    pub fn drop_engine(&mut self) {
+        (self.engine, self.held) = (None, 0);
     }
 
     /// Ends the stage's turn: with little memory it is dropped.
     pub fn finish(&mut self) {
         if self.machine.low_memory {
-            self.engine = None;
+            self.drop_engine();
         }
     }
 

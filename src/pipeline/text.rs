@@ -2,6 +2,7 @@
 
 use super::stage::{Machine, StageRunner, batch_size, split, stack};
 use super::tokenizer::{Context, Tokenizer, Tokens};
+use crate::engine::Planned;
 use crate::error::Result;
 use crate::model::{DenoiserPorts, Model, Role, TextPorts};
 use crate::value::Tensor;
@@ -39,6 +40,20 @@ impl Text {
         }
         let states = self.last.as_ref().map(|(_, states)| states.clone()).unwrap_or_default();
         Ok((states, warnings))
+    }
+
+    /// What encoding `prompts` would take, and which of the outputs the states are.
+    pub fn plan(&mut self, prompts: &[&str]) -> Result<Option<(Planned, usize)>> {
+        let tokens = prompts.iter().map(|prompt| self.tokenizer.encode(prompt)).collect::<Result<Vec<_>>>()?;
+        let ids = rows(&tokens, |t| &t.ids)?;
+        let batch = batch_size(&[&self.ports.ids, &self.ports.states], &ids);
+        let shape = vec![batch, ids.first().map_or(1, |row| row.shape()[1])];
+        let mut shapes = vec![(self.ports.ids.name.clone(), shape.clone())];
+        shapes.extend(self.ports.mask.as_ref().map(|port| (port.name.clone(), shape)));
+        let Some(planned) = self.runner.plan(&shapes)? else { return Ok(None) };
+        let outputs = self.runner.outputs();
+        let states = outputs.iter().position(|name| *name == self.ports.states.name);
+        Ok(states.map(|states| (planned, states)))
     }
 
     fn states(&mut self, tokens: &[Tokens]) -> Result<Vec<Tensor>> {

@@ -31,12 +31,12 @@ pub(super) fn write_input(arena: &mut Arena, buffer: &Buffer, tensor: &Tensor) -
 }
 
 /// Reads one of a run's outputs, row-major.
-pub(super) fn read_output(plan: &Plan, prepared: &Prepared, arena: &Arena, operand: &Operand) -> Result<Tensor> {
+pub(super) fn read_output(plan: &Plan, fixed: &[Known], arena: &Arena, operand: &Operand) -> Result<Tensor> {
     macro_rules! collect {
         ($type:ty) => {{
             let whole: &[$type] = match operand.at {
                 At::Buffer(index) => arena.buffer(&plan.buffers[index]),
-                At::Fixed(index) => Plain::constant(&prepared.fixed[index]),
+                At::Fixed(index) => Plain::constant(&fixed[index]),
             };
             let mut values = Vec::with_capacity(operand.view.volume());
             operand.view.each(|at| values.push(whole[at]));
@@ -58,16 +58,25 @@ pub(super) fn read_output(plan: &Plan, prepared: &Prepared, arena: &Arena, opera
 
 /// All steps, one after the other.
 pub(super) fn steps(plan: &Plan, prepared: &mut Prepared, arena: &mut Arena, threads: &Threads) -> Result<()> {
-    timed(plan, prepared, arena, threads, None)
+    watched(plan, prepared, arena, threads, &mut |_| Ok(()))
 }
 
-/// The same, adding the time of each step to `times`.
-pub(super) fn timed(
+/// A step that was just played.
+pub(super) struct Played<'a> {
+    pub(super) index: usize,
+    pub(super) step: &'a Step,
+    pub(super) taken: Duration,
+    pub(super) fixed: &'a [Known],
+    pub(super) arena: &'a Arena,
+}
+
+/// The same, telling `watch` of every step.
+pub(super) fn watched(
     plan: &Plan,
     prepared: &mut Prepared,
     arena: &mut Arena,
     threads: &Threads,
-    mut times: Option<&mut [Duration]>,
+    watch: &mut (dyn FnMut(Played<'_>) -> Result<()> + Send),
 ) -> Result<()> {
     let Prepared { fixed, kernels, scratch } = prepared;
     threads.install(|| {
@@ -75,9 +84,7 @@ pub(super) fn timed(
             let started = Instant::now();
             let scene = Scene { plan, fixed, step, cpu: Cpu { arch: simd::arch(), threads } };
             scene.play(kernel, arena, scratch).map_err(|error| error.in_node(&step.name))?;
-            if let Some(time) = times.as_mut().and_then(|times| times.get_mut(index)) {
-                *time += started.elapsed();
-            }
+            watch(Played { index, step, taken: started.elapsed(), fixed, arena })?;
         }
         Ok(())
     })

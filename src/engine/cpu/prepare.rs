@@ -5,8 +5,9 @@ use super::picture::spatial;
 use super::{attention, is_known, norm};
 use crate::engine::Threads;
 use crate::error::{Result, fail};
+use crate::graph::net::Content as NetContent;
 use crate::graph::op::{Conv, Op};
-use crate::graph::plan::{At, Operand, Plan, Step, Work};
+use crate::graph::plan::{At, Fixed, Operand, Plan, Step, Work};
 use crate::model::weights::Weight;
 use crate::op::conv::{self, Filters, Method, Picture};
 use crate::op::matrix::{self, Element, Packed, Storage};
@@ -37,38 +38,84 @@ impl Prepared {
         let mut kernels = Vec::with_capacity(plan.steps.len());
         let mut scratch = 0;
         for step in &plan.steps {
-            let kernel = kernel(step, &fixed, threads)?;
-            scratch = scratch.max(scratch_bytes(step, &kernel, threads));
+            let kind = kind(step, &plan.fixed);
+            scratch = scratch.max(scratch_bytes(step, &kind, threads));
+            let kernel = kernel(step, kind, &fixed, threads)?;
             kernels.push(kernel);
         }
         Ok(Prepared { fixed, kernels, scratch: vec![0.0; scratch.div_ceil(size_of::<f32>())] })
     }
 }
 
-fn kernel(step: &Step, fixed: &[Known], threads: &Threads) -> Result<Kernel> {
-    let Work::Op(op) = &step.work else { return Ok(Kernel::Plain) };
-    let operand = |index: usize| step.reads.get(index).and_then(Option::as_ref);
-    match (op, operand(0), operand(1)) {
-        (Op::Conv(conv), Some(x), Some(weight)) => {
-            let At::Fixed(index) = weight.at else {
-                return fail!(Unsupported, "a convolution with computed weights has no step");
-            };
-            let content = Content::of(&fixed[index], &weight.view);
-            let parameters = convolution(conv, &x.view.shape, &weight.view.shape);
-            let filters = Filters::new(parameters, &content.bytes, content.element, content.storage(), threads);
-            let picture = picture(&x.view.shape);
-            let method = filters.method(picture);
-            release(&fixed[index]);
-            Ok(Kernel::Conv { filters, picture, method })
+/// What a step needs to be prepared, known from the plan alone.
+pub(super) enum Kind {
+    Plain,
+    Conv { conv: conv::Conv, picture: Picture, method: Method, storage: Storage },
+    Linear { rows: usize, columns: usize, storage: Storage },
+}
+
+impl Kind {
+    pub(super) fn storage(&self) -> Storage {
+        match self {
+            Kind::Plain => Storage::F32,
+            Kind::Conv { storage, .. } | Kind::Linear { storage, .. } => *storage,
         }
-        (Op::Linear(_), _, Some(weight)) => {
-            let At::Fixed(index) = weight.at else { return fail!(Engine, "a linear layer's weight is computed") };
-            let packed = pack(&fixed[index], weight, threads);
-            release(&fixed[index]);
-            Ok(Kernel::Linear(packed))
-        }
-        _ => Ok(Kernel::Plain),
     }
+}
+
+/// What `step` is to be prepared as.
+pub(super) fn kind(step: &Step, fixed: &[Fixed]) -> Kind {
+    let Work::Op(op) = &step.work else { return Kind::Plain };
+    let operand = |index: usize| step.reads.get(index).and_then(Option::as_ref);
+    let (Some(x), Some(weight)) = (operand(0), operand(1)) else { return Kind::Plain };
+    let At::Fixed(index) = weight.at else { return Kind::Plain };
+    match op {
+        Op::Conv(conv) => {
+            let conv = convolution(conv, &x.view.shape, &weight.view.shape);
+            let picture = picture(&x.view.shape);
+            let raw = weight.view.is_dense() && weight.view.offset == 0;
+            let storage = if raw { storage(&fixed[index].content) } else { Storage::F32 };
+            Kind::Conv { conv, picture, method: conv.method(picture), storage }
+        }
+        Op::Linear(_) => {
+            let [rows, columns] = weight.view.shape[..] else { return Kind::Plain };
+            Kind::Linear { rows, columns, storage: storage(&fixed[index].content) }
+        }
+        _ => Kind::Plain,
+    }
+}
+
+/// 16-bit weights stay 16 bits wide.
+fn storage(content: &NetContent) -> Storage {
+    match content {
+        NetContent::Weight(weight, _) if packable(weight) == Some(Element::F16) => Storage::F16,
+        _ => Storage::F32,
+    }
+}
+
+fn kernel(step: &Step, kind: Kind, fixed: &[Known], threads: &Threads) -> Result<Kernel> {
+    let weight = step.reads.get(1).and_then(Option::as_ref);
+    let known =
+        weight.and_then(|weight| if let At::Fixed(index) = weight.at { Some((weight, &fixed[index])) } else { None });
+    let kernel = match (kind, known) {
+        (Kind::Conv { conv, picture, method, storage }, Some((weight, known))) => {
+            let content = Content::of(known, &weight.view);
+            let filters = Filters::new(conv, &content.bytes, content.element, storage, threads);
+            release(known);
+            Kernel::Conv { filters, picture, method }
+        }
+        (Kind::Linear { storage, .. }, Some((weight, known))) => {
+            let packed = pack(known, weight, storage, threads);
+            release(known);
+            Kernel::Linear(packed)
+        }
+        _ => match &step.work {
+            Work::Op(Op::Conv(_)) => return fail!(Unsupported, "a convolution with computed weights has no step"),
+            Work::Op(Op::Linear(_)) => return fail!(Engine, "a linear layer's weight is computed"),
+            _ => Kernel::Plain,
+        },
+    };
+    Ok(kernel)
 }
 
 fn release(known: &Known) {
@@ -77,10 +124,11 @@ fn release(known: &Known) {
     }
 }
 
-fn scratch_bytes(step: &Step, kernel: &Kernel, threads: &Threads) -> usize {
-    match (kernel, &step.work) {
-        (Kernel::Conv { filters, picture, method }, _) => filters.scratch_bytes(*picture, *method, threads.count()),
-        (Kernel::Linear(_), _) | (_, Work::Op(Op::MatMul)) => matrix::scratch_bytes(threads.count()),
+/// Bytes of scratch that a step takes.
+pub(super) fn scratch_bytes(step: &Step, kind: &Kind, threads: &Threads) -> usize {
+    match (kind, &step.work) {
+        (Kind::Conv { conv, picture, method, .. }, _) => conv.scratch_bytes(*picture, *method, threads.count()),
+        (Kind::Linear { .. }, _) | (_, Work::Op(Op::MatMul)) => matrix::scratch_bytes(threads.count()),
         (_, Work::Op(Op::Attention { .. })) => attention::scratch_bytes(step, threads),
         _ => norm::scratch_bytes(step),
     }
@@ -106,7 +154,7 @@ fn convolution(conv: &Conv, x: &[usize], weight: &[usize]) -> conv::Conv {
     }
 }
 
-fn pack(known: &Known, weight: &Operand, threads: &Threads) -> Packed {
+fn pack(known: &Known, weight: &Operand, storage: Storage, threads: &Threads) -> Packed {
     let [rows, columns] = weight.view.shape[..] else { panic!("a linear layer's weight has two axes") };
     let content = Content::raw(known);
     let bytes = &content.bytes[weight.view.offset * content.size()..];
@@ -120,7 +168,7 @@ fn pack(known: &Known, weight: &Operand, threads: &Threads) -> Packed {
         stride: weight.view.strides[0],
         column_stride: weight.view.strides[1],
     };
-    Packed::new(&view, content.storage(), threads)
+    Packed::new(&view, storage, threads)
 }
 
 /// The bytes of something fixed in a type that can be packed.
@@ -153,14 +201,6 @@ impl<'a> Content<'a> {
         match self.element {
             Element::F32 => 4,
             Element::F16 => 2,
-        }
-    }
-
-    /// 16-bit weights stay 16 bits wide.
-    fn storage(&self) -> Storage {
-        match self.element {
-            Element::F32 => Storage::F32,
-            Element::F16 => Storage::F16,
         }
     }
 }

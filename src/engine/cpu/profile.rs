@@ -28,8 +28,10 @@ pub(in crate::engine) fn profile(
         for run in 0..=repeat {
             write(graph, &plan, &mut arena, inputs)?;
             let started = Instant::now();
-            let watched = if run > 0 { Some(times.as_mut_slice()) } else { None };
-            play::timed(&plan, &mut prepared, &mut arena, threads, watched)?;
+            play::watched(&plan, &mut prepared, &mut arena, threads, &mut |played| {
+                times[played.index] += if run > 0 { played.taken } else { Duration::ZERO };
+                Ok(())
+            })?;
             if run > 0 {
                 runs.push(started.elapsed().as_secs_f64() * 1e3);
             }
@@ -39,7 +41,8 @@ pub(in crate::engine) fn profile(
     Ok(Profile { families: families(&plan, &times, repeat), runs_ms })
 }
 
-fn write(graph: &Graph, plan: &Plan, arena: &mut Arena, inputs: &[(&str, &Tensor)]) -> Result<()> {
+/// Writes a run's inputs to their buffers.
+pub(super) fn write(graph: &Graph, plan: &Plan, arena: &mut Arena, inputs: &[(&str, &Tensor)]) -> Result<()> {
     for (port, &buffer) in graph.inputs().iter().zip(&plan.inputs) {
         let buffer = &plan.buffers[buffer];
         if let Some((_, tensor)) = inputs.iter().find(|(name, _)| *name == port.name)

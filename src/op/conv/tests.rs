@@ -47,20 +47,19 @@ fn check(conv: Conv, picture: Picture, method: Method, epilogue: &Epilogue) {
     let filters = Filters::new(conv, &bytes(&weights), Element::F32, Storage::F32, &threads(1));
     let expected = reference(&conv, picture, &input, &weights, epilogue);
     agree(&format!("{conv:?} {picture:?} {method:?}"), &expected, class(method), |cpu, out| {
-        let mut scratch = vec![f32::NAN; filters.scratch_bytes(picture, method, cpu.threads.count()) / 4];
+        let mut scratch = vec![f32::NAN; conv.scratch_bytes(picture, method, cpu.threads.count()) / 4];
         filters.run(cpu, (picture, method), &input, epilogue, out, &mut scratch);
     });
     let half = Filters::new(conv, &half_bytes(&weights), Element::F16, Storage::F16, &threads(2));
     let expected = reference(&conv, picture, &input, &rounded(&weights), epilogue);
     agree(&format!("f16 {conv:?} {picture:?} {method:?}"), &expected, class(method), |cpu, out| {
-        let mut scratch = vec![f32::NAN; half.scratch_bytes(picture, method, cpu.threads.count()) / 4];
+        let mut scratch = vec![f32::NAN; conv.scratch_bytes(picture, method, cpu.threads.count()) / 4];
         half.run(cpu, (picture, method), &input, epilogue, out, &mut scratch);
     });
 }
 
 fn chosen(conv: Conv, picture: Picture) -> Method {
-    let weights = vec![0u8; conv.outputs * conv.inputs / conv.groups * conv.taps() * 4];
-    Filters::new(conv, &weights, Element::F32, Storage::F32, &threads(1)).method(picture)
+    conv.method(picture)
 }
 
 fn picture(count: usize, height: usize, width: usize) -> Picture {

@@ -1,0 +1,132 @@
+//! The memory contract, on processes: what is predicted is what is taken, and a budget is kept or refused.
+
+#![cfg(feature = "cli")]
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A folder to write to, and what a run of `generate` said.
+struct Made {
+    folder: tempfile::TempDir,
+    output: Output,
+}
+
+fn generate(model: &str, arguments: &[&str]) -> Made {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_undiffuse"));
+    command.args(["generate", "a red apple", "--seed", "1", "--json", "--model"]);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(model)).args(arguments).arg("-o");
+    let output = command.arg(folder.path().join("out.png")).output().unwrap();
+    Made { folder, output }
+}
+
+impl Made {
+    fn picture(&self) -> PathBuf {
+        self.folder.path().join("out.png")
+    }
+
+    fn report(&self) -> Value {
+        assert!(self.output.status.success(), "{}", self.error());
+        serde_json::from_slice(&self.output.stdout).unwrap()
+    }
+
+    fn error(&self) -> String {
+        String::from_utf8_lossy(&self.output.stderr).into_owned()
+    }
+
+    fn pixels(&self) -> Vec<u8> {
+        image::open(self.picture()).unwrap().into_rgb8().into_raw()
+    }
+}
+
+fn peak(report: &Value) -> f64 {
+    report["peak_rss_bytes"].as_f64().unwrap()
+}
+
+fn psnr(a: &[u8], b: &[u8]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let squared: f64 = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
+    10.0 * (255.0 * 255.0 * a.len() as f64 / squared).log10()
+}
+
+const MODELS: [(&str, &[&str]); 9] = [
+    ("models/sticker-64", &["--steps", "2"]),
+    ("models/sticker-64", &["--steps", "2", "--low-memory"]),
+    ("tests/golden/pipelines/flow", &["--steps", "1"]),
+    ("tests/golden/pipelines/lcm-b", &["--steps", "1", "--size", "256x256"]),
+    ("tests/golden/pipelines/sd1-a", &["--steps", "1"]),
+    ("tests/golden/pipelines/sd1-a", &["--steps", "1", "--decoder-tile", "32"]),
+    ("tests/golden/pipelines/sd2-b", &["--steps", "1", "--size", "256x128"]),
+    ("tests/golden/pipelines/tiny-vae", &["--steps", "1", "--size", "256x256", "--low-memory"]),
+    ("tests/golden/pipelines/turbo-f16", &["--steps", "1", "--size", "256x256"]),
+];
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_peak_is_known_beforehand() {
+    for (model, arguments) in MODELS {
+        let report = generate(model, arguments).report();
+        let (peak, predicted) = (peak(&report), report["memory"]["predicted_peak_bytes"].as_f64().unwrap());
+        let allowed = (predicted * 0.1).max(20e6);
+        assert!((peak - predicted).abs() <= allowed, "{model} {arguments:?}: {peak} where {predicted} was predicted");
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_budget_is_kept_by_tiles_and_the_picture_stays() {
+    let free = generate("tests/golden/pipelines/sd1-a", &["--steps", "1"]);
+    let tight = generate("tests/golden/pipelines/sd1-a", &["--steps", "1", "--memory-budget", "80M"]);
+    let (free_report, report) = (free.report(), tight.report());
+    assert!(peak(&free_report) > 80e6 && peak(&report) <= 80e6, "{} {}", peak(&free_report), peak(&report));
+    assert_eq!(
+        (&report["memory"]["low_memory"], &report["memory"]["budget_bytes"]),
+        (&true.into(), &80_000_000.into())
+    );
+    assert!(free_report["memory"]["decoder_tile"].is_null() && report["memory"]["decoder_tile"].is_u64());
+    let likeness = psnr(&free.pixels(), &tight.pixels());
+    assert!(likeness >= 40.0, "{likeness} dB");
+}
+
+/// The decoders of both kinds, in tiles of half the picture's side.
+#[test]
+fn tiles_are_not_seen() {
+    for model in ["tests/golden/pipelines/sd1-a", "tests/golden/pipelines/tiny-vae"] {
+        let size = ["--steps", "1", "--size", "512x512"];
+        let whole = generate(model, &size);
+        let tiled = generate(model, &[&size[..], &["--decoder-tile", "32"]].concat());
+        whole.report();
+        tiled.report();
+        let likeness = psnr(&whole.pixels(), &tiled.pixels());
+        assert!((40.0..200.0).contains(&likeness), "{model}: {likeness} dB");
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_the_numbers() {
+    let made = generate("models/sticker-64", &["--memory-budget", "10M"]);
+    assert_eq!(made.output.status.code(), Some(1));
+    let error = made.error();
+    for part in
+        ["the budget is 10 MB", "text_encoder ", "unet ", "vae_decoder ", "or more, or ask for a smaller picture"]
+    {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert!(!made.picture().exists());
+}
+
+#[test]
+fn what_is_not_known_is_not_promised() {
+    let made = generate("models/sticker-64", &["--memory-budget", "10G", "--backend", "tract"]);
+    assert_eq!(made.output.status.code(), Some(1));
+    assert!(made.error().contains("what text_encoder takes is not known: it runs on tract"), "{}", made.error());
+}
+
+#[test]
+fn a_budget_is_a_number_of_bytes() {
+    for text in ["lots", "12Q", "-1", "99999999999999G"] {
+        let made = generate("models/sticker-64", &[&format!("--memory-budget={text}")]);
+        assert_eq!(made.output.status.code(), Some(2), "{text}: {}", made.error());
+    }
+}
