@@ -42,7 +42,7 @@ pub use report::{Report, StageReport};
 pub use request::{Request, Size};
 pub use tokenizer::{Context, Tokenizer, Tokens};
 
-use crate::engine::{Backend, Threads};
+use crate::engine::{Backend, Threads, Weights};
 use crate::error::{Result, fail};
 use crate::model::{DecoderPorts, DenoiserPorts, Model, Role};
 use crate::system::peak_rss_bytes;
@@ -61,6 +61,8 @@ use text::Text;
 pub struct Options {
     /// What computes.
     pub backend: Backend,
+    /// How weights are kept.
+    pub weights: Weights,
     /// Threads, or as many as the machine has cores. The picture does not depend on it.
     pub threads: Option<NonZeroUsize>,
     /// Drop each stage before the next is loaded: the peak is that of the largest stage, and each picture loads them anew.
@@ -143,9 +145,9 @@ impl Pipeline {
     /// file and field.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self> {
         let model = Model::open(dir)?;
-        let Options { backend, threads, low_memory, memory_budget: budget, decoder_tile, cancel } = options;
+        let Options { backend, weights, threads, low_memory, memory_budget: budget, decoder_tile, cancel } = options;
         let decoder_tile = decoder_tile.map(NonZeroUsize::get);
-        let machine = Machine { backend, threads: Threads::new(threads)?, low_memory };
+        let machine = Machine { backend, weights, threads: Threads::new(threads)?, low_memory };
         let (unet, vae) = (model.stage(Role::Denoiser)?, model.stage(Role::Decoder)?);
         let graph = unet.open()?;
         let ports = DenoiserPorts::of(&graph)?;

@@ -130,3 +130,23 @@ fn a_budget_is_a_number_of_bytes() {
         assert_eq!(made.output.status.code(), Some(2), "{text}: {}", made.error());
     }
 }
+
+/// Eight bits a weight: less memory, as predicted, and nearly the same latents.
+#[test]
+fn int8_weights_take_less_and_draw_the_same() {
+    for model in ["models/sticker-64", "tests/golden/pipelines/sd1-a"] {
+        let (stored, int8) =
+            (generate(model, &["--steps", "4"]), generate(model, &["--steps", "4", "--weights", "int8"]));
+        let (a, b) = (stored.report(), int8.report());
+        let likeness = psnr(&stored.pixels(), &int8.pixels());
+        assert!((22.0..200.0).contains(&likeness), "{model}: {likeness} dB");
+        let weights = |report: &Value| report["memory"]["stages"][1]["memory"]["weights"].as_f64().unwrap();
+        assert!(weights(&b) < weights(&a) * 0.75, "{model}: {} {}", weights(&a), weights(&b));
+        if model.contains("sticker") {
+            assert!(weights(&b) < weights(&a) * 0.6 && peak(&b) < peak(&a), "{} {}", weights(&a), weights(&b));
+        }
+    }
+    let refused = generate("models/sticker-64", &["--weights", "int8", "--backend", "tract"]);
+    assert_eq!(refused.output.status.code(), Some(1));
+    assert!(refused.error().contains("tract keeps weights as they are stored"), "{}", refused.error());
+}

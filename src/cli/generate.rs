@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::search::default_model;
-use crate::engine::Backend;
+use crate::engine::{Backend, Weights};
 use crate::pipeline::{CancelToken, Options, Pipeline, Prompt, Report, Request, Size};
 use crate::sampler::{NoiseKind, SamplerKind};
 use bar::Bar;
@@ -60,6 +60,9 @@ pub struct Args {
     /// What computes: auto, cpu or tract
     #[arg(long, default_value = "auto")]
     backend: Backend,
+    /// How weights are kept: stored (as in the files), or int8 (a half or a quarter of the memory, and nearly the same picture)
+    #[arg(long, default_value = "stored")]
+    weights: Weights,
     /// Drop each stage of the model before the next is loaded
     #[arg(long)]
     low_memory: bool,
@@ -161,6 +164,7 @@ impl Args {
     fn options(&self, cancel: &CancelToken) -> Options {
         Options {
             backend: self.backend,
+            weights: self.weights,
             threads: self.threads,
             low_memory: self.low_memory,
             memory_budget: self.memory_budget.map(|bytes| bytes.0),

@@ -3,7 +3,7 @@
 mod compare;
 
 use super::inspect::Axis;
-use crate::engine::{self, Backend, Engine, Outputs, Threads};
+use crate::engine::{self, Backend, Engine, Outputs, Threads, Weights};
 use crate::model::{Dim, Graph, Port};
 use crate::sampler::{Noise, TorchNoise};
 use crate::value::{DType, Data, Tensor, elements};
@@ -53,6 +53,9 @@ pub struct Args {
     /// What computes: auto, cpu or tract
     #[arg(long, default_value = "auto")]
     backend: Backend,
+    /// How weights are kept: stored (as in the file) or int8
+    #[arg(long, default_value = "stored", conflicts_with = "compare")]
+    weights: Weights,
     /// Print one JSON object on standard output
     #[arg(long)]
     json: bool,
@@ -118,7 +121,7 @@ pub fn run(args: Args) -> Result<()> {
         return compare::run(&graph, &inputs, args.tolerance, &threads, args.json);
     }
     let dumped = watch(&mut graph, &args.dump, &inputs)?;
-    let mut engine = engine::load(graph, args.backend, &threads)?;
+    let mut engine = engine::load_with(graph, args.backend, args.weights, &threads)?;
     engine.prepare(&inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect::<Vec<_>>())?;
     let load_ms = milliseconds(started);
     let (outputs, runs_ms) = repeat(&mut *engine, &inputs, args.repeat)?;

@@ -19,7 +19,7 @@ pub(super) use profile::profile;
 pub(super) use watched::Watched;
 
 use super::reference::Reference;
-use super::{Engine, Outputs, Planned, Threads};
+use super::{Engine, Outputs, Planned, Threads, Weights};
 use crate::caught::catch;
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::graph::{self, plan::Plan};
@@ -35,6 +35,7 @@ pub(crate) struct Cpu {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     threads: Threads,
+    weights: Weights,
     graph: Graph,
     state: State,
 }
@@ -60,12 +61,13 @@ struct Ready {
 }
 
 impl Cpu {
-    pub(crate) fn new(graph: Graph, threads: &Threads) -> Cpu {
+    pub(crate) fn new(graph: Graph, weights: Weights, threads: &Threads) -> Cpu {
         Cpu {
             file: graph.file().to_path_buf(),
             inputs: graph.inputs().to_vec(),
             outputs: graph.outputs().to_vec(),
             threads: threads.clone(),
+            weights,
             graph,
             state: State::Idle,
         }
@@ -80,7 +82,8 @@ impl Cpu {
         }
         match graph::build(&self.graph, &shapes) {
             Ok((plan, _)) => {
-                self.state = State::Planned { shapes, plan: Box::new(plan) };
+                let plan = Box::new(Plan { weights: self.weights, ..plan });
+                self.state = State::Planned { shapes, plan };
                 Ok(())
             }
             Err(error) if error.kind() == ErrorKind::Unsupported => {

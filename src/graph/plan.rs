@@ -2,6 +2,7 @@
 
 use super::net::Content;
 use super::op::Op;
+use crate::engine::Weights;
 use crate::op::view::View;
 use crate::value::DType;
 use std::fmt;
@@ -19,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) outputs: Vec<Operand>,
     /// Bytes of the arena that holds all buffers.
     pub(crate) arena: usize,
+    /// How an engine keeps the weights.
+    pub(crate) weights: Weights,
 }
 
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use half::f16;
 
 use super::report::{StageReport, milliseconds, timed};
-use crate::engine::{self, Backend, Engine, Outputs, Planned, Threads};
+use crate::engine::{self, Backend, Engine, Outputs, Planned, Threads, Weights};
 use crate::error::Result;
 use crate::model::{Graph, Port, Stage};
 use crate::value::{Data, Tensor};
@@ -15,6 +15,7 @@ use crate::value::{Data, Tensor};
 #[derive(Clone, Debug)]
 pub(super) struct Machine {
     pub backend: Backend,
+    pub weights: Weights,
     pub threads: Threads,
     pub low_memory: bool,
 }
@@ -92,7 +93,8 @@ impl StageRunner {
     fn load(&mut self) -> Result<()> {
         if self.engine.is_none() {
             let graph = self.graph.take().map_or_else(|| self.stage.open(), Ok)?;
-            self.engine = Some(engine::load(graph, self.machine.backend, &self.machine.threads)?);
+            self.engine =
+                Some(engine::load_with(graph, self.machine.backend, self.machine.weights, &self.machine.threads)?);
         }
         Ok(())
     }

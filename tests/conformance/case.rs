@@ -146,7 +146,8 @@ impl Case {
         }
         let given: Vec<(&str, &Tensor)> = given.iter().map(|(name, tensor)| (*name, tensor)).collect();
         let shapes: Vec<(&str, &[usize])> = given.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();
-        let refused = if backend == Backend::Cpu { engine::plan(&graph, &shapes).err() } else { None };
+        let threads = Threads::new(NonZeroUsize::new(1))?;
+        let refused = if backend == Backend::Cpu { engine::plan(&graph, &shapes, &threads).err() } else { None };
         let names: Vec<String> = graph.outputs().iter().map(|port| port.name.clone()).collect();
         let mut engine = load(graph, backend)?;
         let mut outputs = match (&refused, engine.run(&given)) {

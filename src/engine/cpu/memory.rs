@@ -12,7 +12,7 @@ pub(in crate::engine) fn memory(plan: &Plan, threads: &Threads) -> Memory {
     let mut memory = Memory { arena: plan.arena, ..Memory::default() };
     let mut widened = HashSet::new();
     for step in &plan.steps {
-        let kind = kind(step, &plan.fixed);
+        let kind = kind(step, plan);
         memory.scratch = memory.scratch.max(scratch_bytes(step, &kind, threads));
         memory.weights += match kind {
             Kind::Plain => 0,
@@ -43,7 +43,7 @@ fn floats(content: &Content) -> usize {
 /// Bytes of the file, or of a copy in another order, that are there while a weight is packed.
 fn packing(content: &Content, storage: Storage) -> usize {
     match content {
-        Content::Weight(weight, view) if view.is_dense() || storage == Storage::F16 => weight.bytes(),
+        Content::Weight(weight, view) if view.is_dense() || storage != Storage::F32 => weight.bytes(),
         other => floats(other) * 2,
     }
 }

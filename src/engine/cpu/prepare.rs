@@ -3,11 +3,11 @@
 use super::fixed::Known;
 use super::picture::spatial;
 use super::{attention, is_known, norm};
-use crate::engine::Threads;
+use crate::engine::{Threads, Weights};
 use crate::error::{Result, fail};
 use crate::graph::net::Content as NetContent;
 use crate::graph::op::{Conv, Op};
-use crate::graph::plan::{At, Fixed, Operand, Plan, Step, Work};
+use crate::graph::plan::{At, Operand, Plan, Step, Work};
 use crate::model::weights::Weight;
 use crate::op::conv::{self, Filters, Method, Picture};
 use crate::op::matrix::{self, Element, Packed, Storage};
@@ -38,7 +38,7 @@ impl Prepared {
         let mut kernels = Vec::with_capacity(plan.steps.len());
         let mut scratch = 0;
         for step in &plan.steps {
-            let kind = kind(step, &plan.fixed);
+            let kind = kind(step, plan);
             scratch = scratch.max(scratch_bytes(step, &kind, threads));
             let kernel = kernel(step, kind, &fixed, threads)?;
             kernels.push(kernel);
@@ -64,7 +64,7 @@ impl Kind {
 }
 
 /// What `step` is to be prepared as.
-pub(super) fn kind(step: &Step, fixed: &[Fixed]) -> Kind {
+pub(super) fn kind(step: &Step, plan: &Plan) -> Kind {
     let Work::Op(op) = &step.work else { return Kind::Plain };
     let operand = |index: usize| step.reads.get(index).and_then(Option::as_ref);
     let (Some(x), Some(weight)) = (operand(0), operand(1)) else { return Kind::Plain };
@@ -74,19 +74,33 @@ pub(super) fn kind(step: &Step, fixed: &[Fixed]) -> Kind {
             let conv = convolution(conv, &x.view.shape, &weight.view.shape);
             let picture = picture(&x.view.shape);
             let raw = weight.view.is_dense() && weight.view.offset == 0;
-            let storage = if raw { storage(&fixed[index].content) } else { Storage::F32 };
+            let stored = if raw { stored(&plan.fixed[index].content) } else { Storage::F32 };
+            let rows = conv.kernel[0] * conv.kernel[1] * conv.inputs / conv.groups;
+            let storage = storage(plan.weights, stored, rows, conv.outputs);
             Kind::Conv { conv, picture, method: conv.method(picture), storage }
         }
         Op::Linear(_) => {
             let [rows, columns] = weight.view.shape[..] else { return Kind::Plain };
-            Kind::Linear { rows, columns, storage: storage(&fixed[index].content) }
+            let stored = stored(&plan.fixed[index].content);
+            Kind::Linear { rows, columns, storage: storage(plan.weights, stored, rows, columns) }
         }
         _ => Kind::Plain,
     }
 }
 
+/// Fewer rows, or elements, than these are not worth their loss in eight bits: the first and the last layers.
+const FEW_ROWS: usize = 64;
+const FEW: usize = 4096;
+
+fn storage(weights: Weights, stored: Storage, rows: usize, columns: usize) -> Storage {
+    match weights {
+        Weights::Int8 if rows >= FEW_ROWS && rows * columns >= FEW => Storage::Int8,
+        _ => stored,
+    }
+}
+
 /// 16-bit weights stay 16 bits wide.
-fn storage(content: &NetContent) -> Storage {
+fn stored(content: &NetContent) -> Storage {
     match content {
         NetContent::Weight(weight, _) if packable(weight) == Some(Element::F16) => Storage::F16,
         _ => Storage::F32,
