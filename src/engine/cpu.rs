@@ -209,3 +209,6 @@ pub(crate) fn play_once(plan: Plan, inputs: &[Tensor], threads: &Threads) -> Res
     play::steps(&plan, &mut prepared, &mut arena, threads)?;
     plan.outputs.iter().map(|operand| play::read_output(&plan, &prepared.fixed, &arena, operand)).collect()
 }
+
+#[cfg(test)]
+mod tests;

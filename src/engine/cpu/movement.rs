@@ -7,6 +7,7 @@ use crate::graph::plan::At;
 use crate::model::weights::Weight;
 use crate::op::number::{Number, Wide};
 use crate::op::{gather, movement};
+use crate::value::DType;
 
 /// Elements to the place that the written view shows.
 pub(super) fn copy(scene: &Scene, arena: &mut Arena) -> Result<()> {
@@ -63,6 +64,9 @@ fn indices(scene: &Scene, reads: &Reads) -> Result<Vec<i64>> {
 fn file_table<'a>(scene: &Scene<'a>) -> Option<&'a Weight> {
     let table = scene.given(0);
     let At::Fixed(index) = table.at else { return None };
+    if scene.step.write.dtype != DType::F32 {
+        return None;
+    }
     scene.fixed[index].weight().filter(|_| table.view.offset == 0 && table.view.is_dense()).map(|weight| &**weight)
 }
 
