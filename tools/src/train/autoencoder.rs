@@ -32,7 +32,7 @@ pub struct Args {
 const LATENT_NOISE: f64 = 0.1;
 
 /// Latents made smaller by these must decode to the picture made smaller (scale equivariance, Skorokhodov et al. 2025): without it most of
-/// their variance changes from place to place, and a denoiser learns several times slower.
+/// their variance changes from place to place, which a denoiser learns slowly.
 const SMALLER: [i64; 2] = [2, 4];
 /// Weight of each of these losses.
 const EQUIVARIANCE: f64 = 0.25;
