@@ -29,7 +29,7 @@ pub trait Engine: Send {
     ///
     /// # Errors
     /// Those of [`Engine::prepare`].
-    fn plan(&mut self, shapes: &[(&str, &[usize])]) -> Result<Option<Planned>>;
+    fn plan(&mut self, shapes: &[(&str, &[usize])]) -> Result<Option<Footprint>>;
 
     /// Gets ready for inputs of these shapes, by name; [`Engine::run`] does it by itself where it was not done. Costs nothing when the engine
     /// is ready for them already.
@@ -183,14 +183,12 @@ pub fn load_with(graph: Graph, backend: Backend, weights: Weights, threads: &Thr
 /// What the CPU engine makes of a graph, before it touches a weight.
 #[derive(Debug, Clone)]
 pub struct Planned {
-    /// Fusion rules, in the order in which they are tried, with how often each matched; empty where only the memory was asked for.
+    /// Fusion rules, in the order in which they are tried, with how often each matched.
     pub fusions: Vec<(&'static str, usize)>,
     /// Steps of the plan by kernel, with how often each occurs.
     pub steps: std::collections::BTreeMap<String, usize>,
     /// What running it allocates.
     pub memory: Memory,
-    /// The shapes of the outputs, in the graph's order.
-    pub outputs: Vec<Vec<usize>>,
     /// The plan, a line a step.
     pub listing: String,
 }
@@ -215,12 +213,22 @@ impl Memory {
     }
 }
 
+/// What running a planned stage takes and gives.
+#[derive(Debug, Clone)]
+pub struct Footprint {
+    /// What running it allocates.
+    pub memory: Memory,
+    /// Whether that is allocated already.
+    pub held: bool,
+    /// The shapes of the outputs, in the graph's order.
+    pub outputs: Vec<Vec<usize>>,
+}
+
 impl Planned {
     fn of(plan: &crate::graph::plan::Plan, fusions: Vec<(&'static str, usize)>, threads: &Threads) -> Planned {
         let mut steps = std::collections::BTreeMap::new();
         plan.steps.iter().for_each(|step| *steps.entry(step.work.name()).or_default() += 1);
-        let outputs = plan.outputs.iter().map(|output| output.view.shape.clone()).collect();
-        Planned { fusions, steps, memory: cpu::memory(plan, threads), outputs, listing: plan.to_string() }
+        Planned { fusions, steps, memory: cpu::memory(plan, threads), listing: plan.to_string() }
     }
 }
 

@@ -233,11 +233,13 @@ fn write<'a>(outputs: &Outputs, wanted: impl Iterator<Item = (&'a str, &'a Path)
 }
 
 fn report(args: &Args, engine: &dyn Engine, load_ms: f64, runs_ms: &[f64], outputs: &Outputs) -> Result<()> {
+    // Before anything is allocated for the report.
+    let peak = system::peak_rss_bytes();
     if args.json {
         let outputs: Vec<Value> = outputs.iter().map(|(name, tensor)| described(name, tensor)).collect();
         let object = json!({
             "model": args.model, "engine": engine.name(), "load_ms": load_ms, "runs_ms": runs_ms,
-            "peak_rss_bytes": system::peak_rss_bytes(), "outputs": outputs,
+            "peak_rss_bytes": peak, "outputs": outputs,
         });
         super::print(&(serde_json::to_string_pretty(&object)? + "\n"))?;
         return Ok(());

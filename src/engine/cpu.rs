@@ -19,7 +19,7 @@ pub(super) use profile::profile;
 pub(super) use watched::Watched;
 
 use super::reference::Reference;
-use super::{Engine, Outputs, Planned, Threads, Weights};
+use super::{Engine, Footprint, Outputs, Threads, Weights};
 use crate::caught::catch;
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::graph::{self, plan::Plan};
@@ -145,18 +145,19 @@ impl Engine for Cpu {
         &self.outputs
     }
 
-    fn plan(&mut self, shapes: &[(&str, &[usize])]) -> Result<Option<Planned>> {
+    fn plan(&mut self, shapes: &[(&str, &[usize])]) -> Result<Option<Footprint>> {
         if !matches!(self.state, State::Fallback(_)) {
             let in_file = |error: Error| error.in_file(&self.file);
             let complete = crate::model::complete(&self.inputs, shapes).map_err(in_file)?;
             self.draw_up(complete).map_err(|error| error.in_file(&self.file))?;
         }
-        let plan = match &self.state {
-            State::Planned { plan, .. } => plan,
-            State::Ready(ready) => &ready.plan,
+        let (plan, held) = match &self.state {
+            State::Planned { plan, .. } => (&**plan, false),
+            State::Ready(ready) => (&ready.plan, true),
             State::Idle | State::Fallback(_) => return Ok(None),
         };
-        Ok(Some(Planned::of(plan, Vec::new(), &self.threads)))
+        let outputs = plan.outputs.iter().map(|output| output.view.shape.clone()).collect();
+        Ok(Some(Footprint { memory: memory(plan, &self.threads), held, outputs }))
     }
 
     fn prepare(&mut self, shapes: &[(&str, &[usize])]) -> Result<()> {

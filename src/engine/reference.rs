@@ -1,6 +1,6 @@
 //! tract runs the whole graph as it is: the floor, and what other engines are compared with.
 
-use super::{Engine, Outputs, Planned, Threads};
+use super::{Engine, Footprint, Outputs, Threads};
 use crate::caught::catch;
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::model::{Graph, Port, datum_type, foreign};
@@ -109,7 +109,7 @@ impl Engine for Reference {
     }
 
     /// What tract allocates is not known before it runs.
-    fn plan(&mut self, _: &[(&str, &[usize])]) -> Result<Option<Planned>> {
+    fn plan(&mut self, _: &[(&str, &[usize])]) -> Result<Option<Footprint>> {
         Ok(None)
     }
 

@@ -6,7 +6,7 @@ use super::cancel::CancelToken;
 use super::request::Size;
 use super::space::LatentSpace;
 use super::stage::{Machine, StageRunner, batch_size, split, stack};
-use crate::engine::Planned;
+use crate::engine::Footprint;
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::model::{DecoderPorts, Graph, Stage};
 use crate::value::Tensor;
@@ -74,7 +74,7 @@ impl Decoder {
     }
 
     /// What decoding latents of this shape would take.
-    pub fn plan(&mut self, [_, channels, height, width]: [usize; 4], tile: Option<usize>) -> Result<Option<Planned>> {
+    pub fn plan(&mut self, [_, channels, height, width]: [usize; 4], tile: Option<usize>) -> Result<Option<Footprint>> {
         let side = |length: usize| tile.map_or(length, |tile| tile.min(length));
         let shape = [1, channels, side(height), side(width)];
         let batch = self.batch(&[Tensor::new(&shape, vec![0f32; shape.iter().product()])?]);

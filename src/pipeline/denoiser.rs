@@ -2,7 +2,7 @@
 
 use super::settings::{Settings, refused};
 use super::stage::{Machine, StageRunner, batch_size, split, stack};
-use crate::engine::Planned;
+use crate::engine::Footprint;
 use crate::error::{Result, fail};
 use crate::model::{DenoiserPorts, Graph, Stage};
 use crate::sampler::{guidance_embedding, guide};
@@ -42,7 +42,7 @@ impl Denoiser {
     }
 
     /// What a step would take, for text states of these shapes.
-    pub fn plan(&mut self, states: &[Tensor], settings: &Settings, width: Option<usize>) -> Result<Option<Planned>> {
+    pub fn plan(&mut self, states: &[Tensor], settings: &Settings, width: Option<usize>) -> Result<Option<Footprint>> {
         let condition = self.condition(states, settings, width)?;
         let ports = &self.ports;
         let [_, rest @ ..] = settings.latents;

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::stage::StageRunner;
 use super::{Pipeline, Request, Settings};
-use crate::engine::{Memory, Planned};
+use crate::engine::{Footprint, Memory};
 use crate::error::{Error, ErrorKind, Result};
 use crate::system::rss_bytes;
 use crate::value::Tensor;
@@ -58,7 +58,10 @@ impl Pipeline {
         };
         let own_tile = self.decoder_tile;
         let vae = self.decoder.plan(settings.latents, own_tile)?;
-        let stage = |runner: &StageRunner, planned: Option<Planned>, arrays: usize| {
+        let planned = [text.as_ref().map(|(text, _)| text), unet.as_ref(), vae.as_ref()];
+        let held =
+            planned.into_iter().flatten().filter(|stage| stage.held).map(|stage| stage.memory.peak()).sum::<usize>();
+        let stage = |runner: &StageRunner, planned: Option<Footprint>, arrays: usize| {
             let memory = planned.map(|planned| planned.memory);
             let peak_bytes = memory.map(|memory| (memory.peak() + arrays) as u64);
             StageMemory { stage: runner.name().to_owned(), memory, peak_bytes }
@@ -70,7 +73,6 @@ impl Pipeline {
             stage(&self.denoiser.runner, unet, 0),
             stage(&self.decoder.runner, vae, picture),
         ];
-        let held = self.text.runner.held() + self.denoiser.runner.held() + self.decoder.runner.held();
         let base = rss_bytes().map(|rss| rss.saturating_sub(held as u64));
         let arrangement = Arrangement {
             predicted_peak_bytes: None,
@@ -136,7 +138,7 @@ fn arrays(pixels: usize) -> usize {
 }
 
 /// Text states as the text encoder will give them, for their shapes.
-fn states(planned: &Planned, port: usize, prompts: usize) -> Result<Option<Vec<Tensor>>> {
+fn states(planned: &Footprint, port: usize, prompts: usize) -> Result<Option<Vec<Tensor>>> {
     let Some([_, rest @ ..]) = planned.outputs.get(port).map(Vec::as_slice) else { return Ok(None) };
     let shape: Vec<usize> = std::iter::once(1).chain(rest.iter().copied()).collect();
     let one = || Tensor::new(&shape, vec![0f32; shape.iter().product()]);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use half::f16;
 
 use super::report::{StageReport, milliseconds, timed};
-use crate::engine::{self, Backend, Engine, Outputs, Planned, Threads, Weights};
+use crate::engine::{self, Backend, Engine, Footprint, Outputs, Threads, Weights};
 use crate::error::Result;
 use crate::model::{Graph, Port, Stage};
 use crate::value::{Data, Tensor};
@@ -27,7 +27,6 @@ pub(super) struct StageRunner {
     graph: Option<Graph>,
     engine: Option<Box<dyn Engine>>,
     engine_name: &'static str,
-    held: usize,
     load: Duration,
     run: Duration,
 }
@@ -41,7 +40,6 @@ impl StageRunner {
             graph: (!machine.low_memory).then_some(graph),
             engine: None,
             engine_name: "",
-            held: 0,
             load: Duration::ZERO,
             run: Duration::ZERO,
         }
@@ -85,8 +83,6 @@ impl StageRunner {
         let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();
         engine.prepare(&shapes).map_err(|error| error.in_file(&self.stage.file))?;
         self.engine_name = engine.name();
-        // Known from the plan that was just prepared.
-        self.held = engine.plan(&shapes)?.map_or(0, |planned| planned.memory.peak());
         Ok(())
     }
 
@@ -100,7 +96,7 @@ impl StageRunner {
     }
 
     /// What running for inputs of these shapes would take; `None` where the engine cannot tell.
-    pub fn plan(&mut self, shapes: &[(String, Vec<usize>)]) -> Result<Option<Planned>> {
+    pub fn plan(&mut self, shapes: &[(String, Vec<usize>)]) -> Result<Option<Footprint>> {
         let mut load = Duration::ZERO;
         let planned = timed(&mut load, || {
             self.load()?;
@@ -117,25 +113,15 @@ impl StageRunner {
         self.engine.iter().flat_map(|engine| engine.outputs()).map(|port| port.name.clone()).collect()
     }
 
-    /// Bytes that it holds since an earlier run.
-    pub fn held(&self) -> usize {
-        self.held
-    }
-
     /// From now on it is dropped when its turn ends, or kept.
     pub fn set_low_memory(&mut self, low: bool) {
         self.machine.low_memory = low;
     }
 
-    /// Drops what it holds.
-    pub fn drop_engine(&mut self) {
-        (self.engine, self.held) = (None, 0);
-    }
-
     /// Ends the stage's turn: with little memory it is dropped.
     pub fn finish(&mut self) {
         if self.machine.low_memory {
-            self.drop_engine();
+            self.engine = None;
         }
     }
 

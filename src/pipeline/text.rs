@@ -2,7 +2,7 @@
 
 use super::stage::{Machine, StageRunner, batch_size, split, stack};
 use super::tokenizer::{Context, Tokenizer, Tokens};
-use crate::engine::Planned;
+use crate::engine::Footprint;
 use crate::error::Result;
 use crate::model::{DenoiserPorts, Model, Role, TextPorts};
 use crate::value::Tensor;
@@ -43,7 +43,7 @@ impl Text {
     }
 
     /// What encoding `prompts` would take, and which of the outputs the states are.
-    pub fn plan(&mut self, prompts: &[&str]) -> Result<Option<(Planned, usize)>> {
+    pub fn plan(&mut self, prompts: &[&str]) -> Result<Option<(Footprint, usize)>> {
         let tokens = prompts.iter().map(|prompt| self.tokenizer.encode(prompt)).collect::<Result<Vec<_>>>()?;
         let ids = rows(&tokens, |t| &t.ids)?;
         let batch = batch_size(&[&self.ports.ids, &self.ports.states], &ids);
