@@ -8,7 +8,7 @@ use super::style::{SHIPPED, phrases};
 /// Share of captions whose base is the bare name.
 const BARE: f64 = 0.55;
 /// Share of captions of the style [`SHIPPED`] that name no style.
-const UNNAMED: f64 = 0.7;
+pub(super) const UNNAMED: f64 = 0.7;
 /// Keywords in a caption, at most.
 const KEYWORDS: usize = 3;
 
@@ -52,7 +52,7 @@ pub fn captions_on(concept: &Concept, style: &str, background: Option<&str>) -> 
     all
 }
 
-fn pick<'a>(from: &'a [String], draw: &mut impl FnMut() -> f64) -> &'a String {
+pub(super) fn pick<'a>(from: &'a [String], draw: &mut impl FnMut() -> f64) -> &'a String {
     let last = from.len() - 1;
     &from[((draw() * from.len() as f64) as usize).min(last)]
 }
@@ -74,7 +74,7 @@ fn keyworded(concept: &Concept) -> Vec<String> {
     (0..words.len()).map(|start| format!("{}, {}", concept.name, from(start).join(", "))).collect()
 }
 
-fn on(base: &str, background: Option<&str>) -> String {
+pub(super) fn on(base: &str, background: Option<&str>) -> String {
     match background {
         None => base.to_owned(),
         Some(colour) => format!("{base} on {} background", with_article(colour)),
@@ -97,7 +97,7 @@ fn styled(concept: &Concept, style: &str, base: &str, background: Option<&str>) 
 }
 
 /// "a fox", "an apple"; plurals, and names that are no noun, stay as they are.
-fn with_article(name: &str) -> String {
+pub(super) fn with_article(name: &str) -> String {
     if is_plural(name) || name.contains(':') || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         return name.to_owned();
     }
