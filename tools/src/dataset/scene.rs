@@ -73,7 +73,7 @@ enum Subject {
 }
 
 /// A drawing in a scene of its own is shifted by so many pixels at most.
-const SHIFT: usize = 3;
+const SHIFT: usize = 2;
 /// A tint and the background behind it differ at least by so much, as the distance of their RGB values.
 const CONTRAST: i32 = 90;
 
@@ -96,7 +96,10 @@ impl Scene {
             Kind::Tinted | Kind::TintedBacked => sources.tintable(unit),
             _ => None,
         };
-        let tint = tinted.map(|_| below(TINTS.len(), unit));
+        let tint = tinted.map(|picture| {
+            let tints = tint::tints(concept(data, picture));
+            tints[below(tints.len(), unit)]
+        });
         let picture = tinted.unwrap_or_else(|| sources.any(unit));
         let shift = [0, 1].map(|_| below(2 * SHIFT + 1, unit) as i32 - SHIFT as i32);
         let background = match tint {
@@ -120,13 +123,14 @@ impl Scene {
     /// Picture `picture` in the colour that [`TINTS`] calls `colour`, in the middle of a colour of [`PALETTE`] or of white.
     ///
     /// # Errors
-    /// If the picture is held out or senseless in another colour, or there is no such colour.
+    /// If the picture is held out or senseless in that colour, or there is no such colour.
     pub fn tinted(data: &Stickers, picture: usize, colour: &str, background: Option<&str>) -> Result<Self> {
         trainable(data, picture)?;
         let concept = concept(data, picture);
-        ensure!(tint::tintable(concept), "a drawing of {:?} is not recoloured", concept.name);
         let tint =
             TINTS.iter().position(|t| t.name == colour).with_context(|| format!("no tint is called {colour:?}"))?;
+        let sensible = tint::tintable(concept) && tint::tints(concept).contains(&tint);
+        ensure!(sensible, "a drawing of {:?} is not made {colour}", concept.name);
         let subject = Subject::One { picture, shift: [0, 0], tint: Some(tint) };
         Ok(Self { subject, background: background.map(palette).transpose()? })
     }

@@ -189,7 +189,7 @@ fn what_is_not_exact_is_refused() {
     let refused = |scene: Result<Scene>| format!("{:#}", scene.err().expect("a scene that should not be"));
     assert!(refused(Scene::backed(&data, 8, "red")).contains("picture 8 is held out"));
     assert!(refused(Scene::backed(&data, 0, "mauve")).contains("no background is called \"mauve\""));
-    assert!(refused(Scene::tinted(&data, 4, "red", None)).contains("\"waving hand\" is not recoloured"));
+    assert!(refused(Scene::tinted(&data, 4, "red", None)).contains("\"waving hand\" is not made red"));
     assert!(refused(Scene::tinted(&data, 0, "teal", None)).contains("no tint is called \"teal\""));
     assert!(refused(Scene::pair(&data, 0, 6, None)).contains("the name \"salt and pepper\""));
     assert!(refused(Scene::pair(&data, 0, 3, None)).contains("different styles"));

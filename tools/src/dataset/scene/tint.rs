@@ -1,6 +1,6 @@
 //! Drawings in another colour, and what they are called then.
 
-use super::super::background::{PALETTE, Tint};
+use super::super::background::{PALETTE, TINTS, Tint};
 use super::super::pack::Concept;
 
 /// A half of a ramp covers at least so many levels, so that a drawing that is dark or light as a whole gets no harsh contrasts.
@@ -73,6 +73,12 @@ pub fn tintable(concept: &Concept) -> bool {
     group && !COLOURFUL.iter().any(|part| concept.name.contains(part)) && takes_a_colour(&concept.name)
 }
 
+/// The tints that a [`tintable`] concept may get, as indices into [`TINTS`]. Faces get none of the colours of skin.
+pub fn tints(concept: &Concept) -> Vec<usize> {
+    let skin = |tint: &Tint| matches!(tint.name, "brown" | "black" | "white");
+    (0..TINTS.len()).filter(|i| !(is_plain_face(concept) && skin(&TINTS[*i]))).collect()
+}
+
 /// Subgroups of "travel-places" that are things, not views.
 const PLACES: [&str; 8] = [
     "place-building",
@@ -89,7 +95,7 @@ const PLACES: [&str; 8] = [
 const CREATURES: [&str; 4] = ["heart", "cat-face", "monkey-face", "face-costume"];
 
 /// Parts of the names of what is many colours, no thing, or written on.
-const COLOURFUL: [&str; 13] = [
+const COLOURFUL: [&str; 15] = [
     "rainbow",
     "palette",
     "milky way",
@@ -102,6 +108,8 @@ const COLOURFUL: [&str; 13] = [
     "identification",
     "medal",
     "night",
+    "behind",
+    "ceremony",
     "symbol",
 ];
 
@@ -124,7 +132,6 @@ fn takes_a_colour(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::background::TINTS;
     use super::super::super::pack::PICTURE_BYTES;
     use super::*;
 
@@ -192,14 +199,21 @@ mod tests {
         }
     }
 
+    fn concept(name: &str, group: &str, subgroup: &str) -> Concept {
+        Concept { name: name.into(), group: group.into(), subgroup: subgroup.into(), ..Concept::default() }
+    }
+
+    #[test]
+    fn faces_get_no_colour_of_skin() {
+        let names = |concept| tints(&concept).into_iter().map(|i| TINTS[i].name).collect::<Vec<_>>();
+        let all: Vec<&str> = TINTS.iter().map(|t| t.name).collect();
+        assert_eq!(names(concept("fox", "animals-nature", "animal-mammal")), all);
+        let face = names(concept("grinning face", "smileys-emotion", "face-smiling"));
+        assert_eq!(face, ["red", "orange", "yellow", "green", "blue", "purple", "pink", "gray"]);
+    }
+
     #[test]
     fn only_things_are_tinted() {
-        let concept = |name: &str, group: &str, subgroup: &str| Concept {
-            name: name.into(),
-            group: group.into(),
-            subgroup: subgroup.into(),
-            ..Concept::default()
-        };
         for (name, group, subgroup, wanted) in [
             ("red apple", "food-drink", "food-fruit", true),
             ("black cat", "animals-nature", "animal-mammal", true),
