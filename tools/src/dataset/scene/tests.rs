@@ -186,7 +186,7 @@ fn the_same_numbers_give_the_same_scene() {
 #[test]
 fn what_is_not_exact_is_refused() {
     let data = data();
-    let refused = |scene: Result<Scene>| format!("{:#}", scene.err().expect("a scene that should not be"));
+    let refused = |scene: Result<Scene>| format!("{:#}", scene.expect_err("a scene that should not be"));
     assert!(refused(Scene::backed(&data, 8, "red")).contains("picture 8 is held out"));
     assert!(refused(Scene::backed(&data, 0, "mauve")).contains("no background is called \"mauve\""));
     assert!(refused(Scene::tinted(&data, 4, "red", None)).contains("\"waving hand\" is not made red"));
