@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 /// Options of `export`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Folder of `train denoiser`.
+    /// Folder of `train denoiser` or `train student`.
     #[arg(long)]
     denoiser: PathBuf,
     /// Folder of `train autoencoder`, or an exported model directory.
@@ -31,12 +31,12 @@ pub struct Args {
     /// The model directory to write.
     #[arg(long)]
     out: PathBuf,
-    /// Steps that `generate` takes unless told.
-    #[arg(long, default_value_t = 10)]
-    steps: u32,
-    /// Guidance that `generate` takes unless told.
-    #[arg(long, default_value_t = 2.5)]
-    guidance: f32,
+    /// Steps that `generate` takes unless told [default: 10, of a student 4].
+    #[arg(long)]
+    steps: Option<u32>,
+    /// Guidance that `generate` takes unless told [default: 2.5, of a student 1].
+    #[arg(long)]
+    guidance: Option<f32>,
     /// Also compare the exported graphs with onnxruntime: a Python with `tools/python/requirements.txt` installed.
     #[arg(long, value_name = "PYTHON")]
     onnxruntime: Option<PathBuf>,
@@ -48,7 +48,10 @@ pub fn run(args: &Args) -> Result<()> {
     parts.write(&args.out)?;
     ["tokenizer", "scheduler"].iter().try_for_each(|folder| create(&args.out.join(folder)))?;
     write_tokenizer(&trained::tokenizer(&args.text), &args.out.join("tokenizer/tokenizer.json"))?;
-    let configs = configs::configs(&parts.denoiser, args.steps, args.guidance);
+    let few = args.denoiser.join(trained::STUDENT_FILE).exists();
+    let (steps, guidance) = if few { (4, 1.0) } else { (10, 2.5) };
+    let configs =
+        configs::configs(&parts.denoiser, few, args.steps.unwrap_or(steps), args.guidance.unwrap_or(guidance));
     configs.into_iter().try_for_each(|(file, value)| write_json(&args.out.join(file), &value))?;
     println!("wrote {}", args.out.display());
     #[cfg(feature = "train")]

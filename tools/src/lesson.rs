@@ -12,7 +12,7 @@ pub mod report;
 pub mod samples;
 pub mod study;
 
-use crate::train::run::{Options, State, interrupted, train};
+use crate::train::run::{Options, Precision, State, interrupted, train};
 use anyhow::{Result, ensure};
 use clap::{Subcommand, value_parser};
 use net::GuessNoise;
@@ -98,6 +98,10 @@ pub(crate) fn options(args: &Args) -> Options {
         decay_from: None,
         seed: args.seed,
         device: args.device.clone(),
+        precision: Precision::F32,
+        average: 0.999,
+        seconds: None,
+        slice: None,
         threads: Some(args.threads),
         checkpoint_every: args.steps,
         report_every: args.steps,

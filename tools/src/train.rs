@@ -4,11 +4,15 @@
 mod adamw;
 pub mod autoencoder;
 pub mod denoiser;
+pub mod examples;
+mod flat;
 pub mod latents;
 mod log;
 pub mod run;
 mod sampling;
 pub mod sheet;
+mod student;
+mod synonyms;
 #[cfg(test)]
 mod tests;
 pub mod text;
@@ -25,6 +29,10 @@ pub enum Train {
     Text(text::Args),
     /// The denoiser, on the latents of the autoencoder and the states of the text encoder.
     Denoiser(denoiser::Args),
+    /// Other words for a text encoder that a denoiser was trained on.
+    Synonyms(synonyms::Args),
+    /// A denoiser of one to four steps without guidance, from a trained one.
+    Student(student::Args),
 }
 
 impl Train {
@@ -33,6 +41,8 @@ impl Train {
             Self::Autoencoder(args) => autoencoder::train(args),
             Self::Text(args) => text::train(args),
             Self::Denoiser(args) => denoiser::train(args),
+            Self::Synonyms(args) => synonyms::train(args),
+            Self::Student(args) => student::train(args),
         }
     }
 }

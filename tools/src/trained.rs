@@ -3,7 +3,8 @@
 use crate::net::bert::Bert;
 use crate::net::onnx::{self, Weights};
 use crate::words::{LENGTH, Words};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
+use half::f16;
 use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,9 @@ pub const TEXT: [&str; 1] = ["text_encoder"];
 pub const DENOISER: [&str; 1] = ["unet"];
 /// Those that hold the autoencoder.
 pub const AUTOENCODER: [&str; 2] = ["vae_encoder", "vae_decoder"];
+
+/// The file in a run's folder that says that it is a few-step student.
+pub const STUDENT_FILE: &str = "student.json";
 
 /// Where weights are: in one file, or in several that each hold a part.
 ///
@@ -77,8 +81,12 @@ fn read_safetensors(path: &Path) -> Result<Weights> {
     let file = SafeTensors::deserialize(&bytes).with_context(|| format!("{}: malformed", path.display()))?;
     let mut weights = Weights::new();
     for (name, view) in file.tensors() {
-        ensure!(view.dtype() == Dtype::F32, "{}: {name} is {:?}, not f32", path.display(), view.dtype());
-        let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let data = view.data();
+        let values = match view.dtype() {
+            Dtype::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+            Dtype::F16 => data.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+            other => bail!("{}: {name} is {other:?}, not f32 or f16", path.display()),
+        };
         weights.insert(name, (view.shape().iter().map(|d| *d as i64).collect(), values));
     }
     Ok(weights)

@@ -60,15 +60,12 @@ fn shift<'a, const M: usize>(setup: &Setup<'a, M>) -> Result<impl Fn(f64) -> f64
     )
 }
 
-/// `stretch_shift_to_terminal`: scales 1 − σ so that the last σ is `terminal`.
+/// `stretch_shift_to_terminal`: scales 1 − σ so that the last σ is `terminal`. A single σ of 1 stays (diffusers divides 0 by 0).
 fn stretch(sigmas: &mut [f64], terminal: f64) -> Result<(), SamplerError> {
     in_range("shift_terminal", terminal, 0.0, 1.0 - 1e-6, "at least 0 and below 1")?;
     let last = sigmas.last().copied().unwrap_or(0.0);
     if last == 1.0 {
-        return Err(SamplerError::Unsupported {
-            key: "shift_terminal with one step",
-            instead: "ask for 2 steps or more",
-        });
+        return Ok(());
     }
     let scale = (1.0 - last) / (1.0 - terminal);
     sigmas.iter_mut().for_each(|sigma| *sigma = 1.0 - (1.0 - *sigma) / scale);

@@ -1,11 +1,11 @@
 //! The JSON files of a model directory.
 
-use crate::net::denoiser::{Denoiser, SHIFT};
+use crate::net::denoiser::{Denoiser, LAST, SHIFT};
 use crate::words::LENGTH;
 use serde_json::{Value, json};
 
 /// The JSON files of the directory, as diffusers names them, and our own `undiffuse.json`.
-pub fn configs(net: &Denoiser, steps: u32, guidance: f32) -> Vec<(&'static str, Value)> {
+pub fn configs(net: &Denoiser, few: bool, steps: u32, guidance: f32) -> Vec<(&'static str, Value)> {
     let onnx = || json!(["diffusers", "OnnxRuntimeModel"]);
     let index = json!({
         "_class_name": "OnnxStableDiffusionPipeline", "_diffusers_version": "0.42.1",
@@ -33,15 +33,21 @@ pub fn configs(net: &Denoiser, steps: u32, guidance: f32) -> Vec<(&'static str, 
         ("vae_encoder/config.json", autoencoder.clone()),
         ("vae_decoder/config.json", autoencoder),
         ("tokenizer/tokenizer_config.json", tokenizer),
-        ("scheduler/scheduler_config.json", scheduler()),
+        ("scheduler/scheduler_config.json", scheduler(few)),
         ("undiffuse.json", own),
     ]
 }
 
-/// `scheduler_config.json`: what [`schedule`](crate::net::denoiser::schedule) is read from.
-pub fn scheduler() -> Value {
-    json!({
+/// `scheduler_config.json`: what [`schedule`](crate::net::denoiser::schedule) is read from, or, for a few-step student,
+/// [`few_steps`](crate::net::denoiser::few_steps).
+pub fn scheduler(few: bool) -> Value {
+    let mut config = json!({
         "_class_name": "FlowMatchEulerDiscreteScheduler", "_diffusers_version": "0.42.1",
-        "num_train_timesteps": 1000, "shift": SHIFT, "use_dynamic_shifting": false,
-    })
+        "num_train_timesteps": 1000, "shift": if few { 1.0 } else { SHIFT }, "use_dynamic_shifting": false,
+    });
+    if few {
+        config["shift_terminal"] = json!(LAST);
+        config["stochastic_sampling"] = json!(true);
+    }
+    config
 }

@@ -98,7 +98,7 @@ impl Task for GuessNoise<'_> {
         &["least_loss"]
     }
 
-    fn loss(&mut self, params: &Params, draws: &mut Draws) -> Result<(Tensor, Vec<f64>)> {
+    fn loss(&mut self, params: &Params, _: u64, draws: &mut Draws) -> Result<(Tensor, Vec<Tensor>)> {
         let batch = self.draw(draws);
         let shape = [self.batch as i64, 2];
         let timesteps: Vec<f32> = batch.timesteps.iter().map(|t| *t as f32).collect();
@@ -106,7 +106,7 @@ impl Task for GuessNoise<'_> {
         let x = tensor(&batch.noisy, &shape, device);
         let guess = forward(&Torch(params), &x, &tensor(&timesteps, &[self.batch as i64], device));
         let loss = (guess - tensor(&batch.noise, &shape, device)).square().mean(Kind::Float);
-        Ok((loss, vec![self.least_loss(&batch)]))
+        Ok((loss, vec![Tensor::from(self.least_loss(&batch))]))
     }
 
     fn report(&mut self, _: &Params, _: u64, _: &Path) -> Result<String> {
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
     use crate::lesson::samples::{Exact, config, score_error};
     use crate::net::params::generator_lock;
-    use crate::train::run::{Options, State, train};
+    use crate::train::run::{Options, Precision, State, train};
     use undiffuse::sampler::SamplerKind;
 
     /// The error of the learned score at a middling timestep after `steps` of training, relative to the exact score.
@@ -137,6 +137,10 @@ mod tests {
             seed: 3,
             device: "cpu".into(),
             threads: Some(1),
+            precision: Precision::F32,
+            average: 0.999,
+            seconds: None,
+            slice: None,
             checkpoint_every: steps,
             report_every: steps,
         };

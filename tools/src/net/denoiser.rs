@@ -40,6 +40,19 @@ pub fn schedule() -> ScheduleConfig {
     ScheduleConfig { shift: SHIFT, ..ScheduleConfig::of_class(SamplerKind::FlowEuler) }
 }
 
+/// Where the last step of a student begins that takes more than one.
+pub const LAST: f64 = 0.4;
+
+/// The schedule of a few-step student, whose every step ends at a clean sample: fresh noise takes it to the next, as in multistep
+/// consistency sampling (Song et al. 2023, algorithm 1).
+pub fn few_steps() -> ScheduleConfig {
+    ScheduleConfig {
+        shift_terminal: Some(LAST),
+        stochastic_sampling: true,
+        ..ScheduleConfig::of_class(SamplerKind::FlowEuler)
+    }
+}
+
 const GROUPS: i64 = 8;
 const TIME: i64 = 128;
 /// Channels of the spatial map at half size, before its 1x1 convolution.

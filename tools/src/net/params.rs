@@ -101,17 +101,10 @@ impl Params {
         self.all().into_iter().collect()
     }
 
-    /// Overwrites the values of the parameters that are there, in place.
-    pub fn assign(&self, values: &BTreeMap<String, Tensor>) -> Result<()> {
-        let _guard = tch::no_grad_guard();
-        for (name, mut tensor) in self.all() {
-            let value = values.get(&name).with_context(|| format!("no value for the parameter {name}"))?;
-            if value.size() != tensor.size() {
-                bail!("{name}: has shape {:?}, the network wants {:?}", value.size(), tensor.size());
-            }
-            tensor.copy_(value);
-        }
-        Ok(())
+    /// Puts other tensors in the place of the parameters, by name.
+    pub fn rebind(&self, tensors: BTreeMap<String, Tensor>) {
+        let leaf = |(k, v): (String, Tensor)| (k, v.detach().set_requires_grad(self.train));
+        *self.tensors.borrow_mut() = tensors.into_iter().map(leaf).collect();
     }
 
     /// How many numbers.

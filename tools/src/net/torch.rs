@@ -4,7 +4,7 @@ use super::params::Params;
 use super::{Conv, Init, Layers};
 use tch::{Kind, Tensor};
 
-/// A player over a set of parameters.
+/// A player over a set of parameters. It computes in their precision: what comes in is cast to it.
 pub struct Torch<'a>(pub &'a Params);
 
 impl Torch<'_> {
@@ -27,11 +27,12 @@ impl Layers for Torch<'_> {
         let weight = self.weight(name, &[conv.to, conv.from, conv.kernel, conv.kernel], conv.init);
         let bias = self.bias(name, conv.to, conv.init);
         let (stride, padding) = ([conv.stride; 2], [conv.padding; 2]);
-        x.conv2d(&weight, Some(&bias), stride, padding, [1, 1], 1)
+        x.to_kind(weight.kind()).conv2d(&weight, Some(&bias), stride, padding, [1, 1], 1)
     }
 
     fn linear(&self, name: &str, x: &Tensor, from: i64, to: i64, init: Init) -> Tensor {
-        x.linear(&self.weight(name, &[to, from], init), Some(&self.bias(name, to, init)))
+        let weight = self.weight(name, &[to, from], init);
+        x.to_kind(weight.kind()).linear(&weight, Some(&self.bias(name, to, init)))
     }
 
     fn group_norm(&self, name: &str, x: &Tensor, groups: i64, channels: i64, affine: bool) -> Tensor {
@@ -40,13 +41,13 @@ impl Layers for Torch<'_> {
         }
         let weight = self.weight(name, &[channels], Init::One);
         let bias = self.bias(name, channels, Init::Zero);
-        x.group_norm(groups, Some(&weight), Some(&bias), 1e-5, true)
+        x.to_kind(weight.kind()).group_norm(groups, Some(&weight), Some(&bias), 1e-5, true)
     }
 
     fn layer_norm(&self, name: &str, x: &Tensor, width: i64, eps: f64) -> Tensor {
         let weight = self.weight(name, &[width], Init::One);
         let bias = self.bias(name, width, Init::Zero);
-        x.layer_norm([width], Some(&weight), Some(&bias), eps, true)
+        x.to_kind(weight.kind()).layer_norm([width], Some(&weight), Some(&bias), eps, true)
     }
 
     fn embedding(&self, name: &str, ids: &Tensor, rows: i64, width: i64) -> Tensor {
@@ -121,7 +122,7 @@ impl Layers for Torch<'_> {
             let size = x.size();
             x.reshape([size[0], size[1], heads, size[2] / heads]).transpose(1, 2)
         };
-        let bias = mask.map(|m| ((m - 1.0) * 1e4).unsqueeze(1).unsqueeze(1));
+        let bias = mask.map(|m| ((m - 1.0) * 1e4).unsqueeze(1).unsqueeze(1).to_kind(q.kind()));
         let (q, k, v) = (split(q), split(k), split(v));
         let out = Tensor::scaled_dot_product_attention(&q, &k, &v, bias.as_ref(), 0.0, false, None, false);
         let size = out.size();

@@ -1,6 +1,7 @@
 //! `train autoencoder`: L1 on pixels, L1 on gradients, MSE, with noise on the latents, at full size and made smaller; PSNR on held-out pictures.
 
-use super::run::{Draws, Options, State, Task, no_grad, tensor, train as train_loop};
+use super::examples::rendered;
+use super::run::{Draws, Options, State, Task, no_grad, train as train_loop};
 use super::sheet;
 use crate::dataset::pack::Stickers;
 use crate::net::autoencoder::Autoencoder;
@@ -49,7 +50,7 @@ pub fn train(args: Args) -> Result<()> {
     });
     params.close("the autoencoder")?;
     println!("autoencoder: {} parameters, {} pictures", params.count(), data.len());
-    let mut state = State::new(params);
+    let mut state = State::in_precision(params, args.options.precision);
     if let Some(from) = &args.from {
         state.start_from(&read_trained(from, &AUTOENCODER)?).with_context(|| format!("{}", from.display()))?;
     }
@@ -77,8 +78,9 @@ struct Reconstruct {
 
 impl Reconstruct {
     fn pictures(&self, indices: &[usize], place_with: &mut dyn FnMut() -> Placement) -> Tensor {
-        let values: Vec<f32> = indices.iter().flat_map(|i| place(self.data.rgba(*i), &place_with())).collect();
-        tensor(&values, &[indices.len() as i64, 3, 64, 64], self.device)
+        let placed: Vec<Placement> = indices.iter().map(|_| place_with()).collect();
+        let data = &self.data;
+        rendered(indices.len(), self.device, |i| place(data.rgba(indices[i]), &placed[i]))
     }
 }
 
@@ -87,7 +89,7 @@ impl Task for Reconstruct {
         &["psnr"]
     }
 
-    fn loss(&mut self, params: &Params, draws: &mut Draws) -> Result<(Tensor, Vec<f64>)> {
+    fn loss(&mut self, params: &Params, _: u64, draws: &mut Draws) -> Result<(Tensor, Vec<Tensor>)> {
         let indices: Vec<usize> = (0..self.batch).map(|_| self.trained[draws.below(self.trained.len())]).collect();
         let x = self.pictures(&indices, &mut || Placement::draw(|| draws.unit()));
         let l = Torch(params);
@@ -96,8 +98,12 @@ impl Task for Reconstruct {
         let noisy = &latent + latent.randn_like() * LATENT_NOISE;
         let y = self.net.decode(&l, &noisy);
         let squared = (&y - &x).square().mean(Kind::Float);
-        let psnr = -10.0 * (squared.double_value(&[]) / 4.0).log10();
+        let psnr = (squared.detach() / 4.0).log10() * -10.0;
         let whole = reconstruction(&y, &x);
+        if self.decoder_only {
+            // The other losses shape latents, which now stay as they are.
+            return Ok((whole, vec![psnr]));
+        }
         let smaller = |pool: i64| reconstruction(&self.net.decode(&l, &pooled(&noisy, pool)), &pooled(&x, pool));
         let loss = whole + SMALLER.iter().map(|pool| smaller(*pool) * EQUIVARIANCE).sum::<Tensor>();
         Ok((loss, vec![psnr]))

@@ -1,6 +1,7 @@
 //! The latents of a trained autoencoder, at unit variance, and the way back to pictures.
 
-use super::run::{Draws, no_grad, tensor};
+use super::examples::rendered;
+use super::run::{Draws, no_grad};
 use crate::dataset::pack::Stickers;
 use crate::net::autoencoder::{Autoencoder, LatentScale};
 use crate::net::params::{Params, read_trained};
@@ -8,9 +9,11 @@ use crate::net::torch::Torch;
 use crate::picture::{Placement, place};
 use crate::trained::AUTOENCODER;
 use anyhow::{Result, ensure};
-use rayon::prelude::*;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
+
+/// Pictures that are encoded at once.
+const CHUNK: usize = 256;
 
 /// A frozen autoencoder with the statistics of its latents.
 pub struct Coder {
@@ -27,25 +30,25 @@ impl Coder {
         let scale = LatentScale::identity(net.latent);
         let mut coder = Self { net, params, scale };
         let mut draws = Draws::new(0);
-        let placed: Vec<(usize, Placement)> =
-            (0..data.len().min(2048)).map(|_| (draws.below(data.len()), Placement::plain())).collect();
-        let latents = coder.encode(data, &placed);
+        let shown: Vec<usize> = (0..data.len().min(2048)).map(|_| draws.below(data.len())).collect();
+        let latents = coder.encode(shown.len(), |i| place(data.rgba(shown[i]), &Placement::plain()));
         let _ = coder.decode(&latents.narrow(0, 0, 1));
         coder.params.close(&weights.display().to_string())?;
         coder.scale = measured(&latents)?;
         Ok(coder)
     }
 
-    /// Latents `(N, 4, 16, 16)` on the CPU.
-    pub fn encode(&self, data: &Stickers, placed: &[(usize, Placement)]) -> Tensor {
+    /// Latents `(count, 4, 16, 16)` of the pictures that `render` gives (planar RGB in [-1, 1], 64x64), on the device.
+    pub fn encode(&self, count: usize, render: impl Fn(usize) -> Vec<f32> + Sync + Send) -> Tensor {
         let device = self.params.device();
-        let part = |chunk: &[(usize, Placement)]| {
-            let values: Vec<Vec<f32>> = chunk.par_iter().map(|(i, p)| place(data.rgba(*i), p)).collect();
-            let values = values.concat();
-            let pictures = tensor(&values, &[chunk.len() as i64, 3, 64, 64], device);
-            no_grad(|| self.net.latents(&Torch(&self.params), &pictures, &self.scale)).to_device(Device::Cpu)
+        let starts: Vec<usize> = (0..count).step_by(CHUNK).collect();
+        let part = |from: usize| {
+            let pictures = rendered(CHUNK.min(count - from), device, |i| render(from + i));
+            no_grad(|| self.net.latents(&Torch(&self.params), &pictures, &self.scale))
         };
-        Tensor::cat(&placed.chunks(256).map(part).collect::<Vec<_>>(), 0)
+        let empty = || Tensor::zeros([0, self.net.latent, 16, 16], (Kind::Float, device));
+        let parts: Vec<Tensor> = std::iter::once(empty()).chain(starts.into_iter().map(part)).collect();
+        Tensor::cat(&parts, 0)
     }
 
     /// Pictures `(N, 3, 64, 64)` in [-1, 1].

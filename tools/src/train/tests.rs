@@ -89,7 +89,7 @@ fn trained_desk() -> Desk {
     nouns(&desk.path("nouns"), "fox");
     desk.run("train autoencoder --data @data --out @ae --steps 1 --batch 2").unwrap();
     desk.run("train text --data @data --teacher @teacher --wordnet @nouns --out @text --steps 0").unwrap();
-    desk.run("train denoiser --data @data --autoencoder @ae/weights.safetensors --text @text --copies 1 --out @denoiser --steps 0")
+    desk.run("train denoiser --scenes 0 --data @data --autoencoder @ae/weights.safetensors --text @text --out @denoiser --steps 0")
         .unwrap();
     desk.run("export --denoiser @denoiser --autoencoder @ae --text @text --out @model").unwrap();
     desk
@@ -115,7 +115,7 @@ fn training_goes_on_from_an_exported_model_and_from_a_run() {
     nouns(&desk.path("others"), "zebra");
     let autoencoder = "train autoencoder --data @data --steps 0 --seed 5";
     let text = "train text --data @data --teacher @teacher --wordnet @others --steps 0 --seed 5";
-    let denoiser = "train denoiser --data @data --copies 1 --steps 0 --seed 5 --autoencoder @model --text @model";
+    let denoiser = "train denoiser --scenes 0 --data @data --steps 0 --seed 5 --autoencoder @model --text @model";
 
     desk.run(&format!("{autoencoder} --from @ae/weights.safetensors --out @ae-run")).unwrap();
     assert!(desk.weights("ae-run", &AUTOENCODER) == desk.weights("ae", &AUTOENCODER));
@@ -141,4 +141,24 @@ fn training_goes_on_from_an_exported_model_and_from_a_run() {
         assert!(desk.read(&format!("again/{file}")) == desk.read(&format!("model/{file}")), "{file}");
     }
     assert!(desk.weights("again", &AUTOENCODER) == desk.weights("model", &AUTOENCODER));
+}
+
+#[test]
+fn a_student_of_a_denoiser_is_exported_with_few_steps_and_no_guidance() {
+    let _lock = generator_lock();
+    let desk = trained_desk();
+    let sources = "--scenes 6 --composed 0.5 --data @data --autoencoder @ae/weights.safetensors --text @text --batch 4";
+    desk.run(&format!("train denoiser {sources} --steps 1 --out @teacher-run")).unwrap();
+    assert!(desk.weights("teacher-run", &DENOISER) != desk.weights("denoiser", &DENOISER), "a step changes weights");
+    let student = format!("train student {sources} --teacher @teacher-run --solver-steps 3");
+    desk.run(&format!("{student} --points 2 --steps 0 --out @copy")).unwrap();
+    assert!(desk.weights("copy", &DENOISER) == desk.weights("teacher-run", &DENOISER), "it starts as its teacher");
+    desk.run(&format!("{student} --points 2 --steps 1 --out @student --precision bf16")).unwrap();
+    desk.run("export --denoiser @student --autoencoder @ae --text @text --out @few").unwrap();
+    let scheduler = String::from_utf8(desk.read("few/scheduler/scheduler_config.json")).unwrap();
+    assert!(scheduler.contains("\"stochastic_sampling\": true"), "{scheduler}");
+    let own = String::from_utf8(desk.read("few/undiffuse.json")).unwrap();
+    assert!(own.contains("\"steps\": 4") && own.contains("\"guidance\": 1.0"), "{own}");
+    let error = desk.run(&format!("{student} --points 4 --steps 1 --out @none")).unwrap_err().to_string();
+    assert!(error.contains("--points"), "{error}");
 }

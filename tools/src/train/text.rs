@@ -13,6 +13,7 @@ use crate::trained::{self, TEXT};
 use crate::wordnet;
 use crate::words::{LEADING, LENGTH, Words, prune};
 use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -53,7 +54,7 @@ pub fn train(args: Args) -> Result<()> {
     params.close("the text encoder")?;
     println!("text encoder: {} parameters, {} pieces, {} nouns", params.count(), net.vocabulary, nouns.len());
     let (held_out, nouns) = nouns.into_iter().partition(|n| mix(0, n).is_multiple_of(50));
-    let mut state = State::new(params);
+    let mut state = State::in_precision(params, args.options.precision);
     if let Some(from) = &args.from {
         state.start_from(&read_trained(from, &TEXT)?).with_context(|| format!("{}", from.display()))?;
     }
@@ -104,7 +105,7 @@ fn common_words(texts: &[String], at_least: usize) -> Vec<String> {
 }
 
 /// MiniLM with the statistics that make its outputs plain targets.
-struct Teacher {
+pub(super) struct Teacher {
     net: Bert,
     params: Params,
     /// The student's id to the teacher's.
@@ -116,11 +117,11 @@ struct Teacher {
 }
 
 impl Teacher {
-    fn open(folder: &Path, words: &Words, data: &Stickers, device: Device) -> Result<Self> {
+    pub fn open(folder: &Path, words: &Words, data: &Stickers, device: Device) -> Result<Self> {
         let net = Bert::minilm();
         let weights = read_safetensors(&folder.join("model.safetensors"))?;
-        let weights =
-            weights.into_iter().map(|(k, v)| (k.strip_prefix("bert.").map_or(k.clone(), str::to_owned), v)).collect();
+        let own = |(k, v): (String, Tensor)| (k.strip_prefix("bert.").unwrap_or(&k).to_owned(), v.to_kind(Kind::Float));
+        let weights = weights.into_iter().map(own).collect();
         let params = Params::frozen(weights, device);
         let ids = teacher_ids(folder, words)?.to_device(device);
         let width = net.width;
@@ -168,6 +169,12 @@ impl Teacher {
         (mean / norm, states.narrow(1, 1, length - 1), mask.narrow(1, 1, length - 1))
     }
 
+    /// Sentence vectors of unit length, `(N, 384)`.
+    pub fn sentences(&self, words: &Words, texts: &[&str], device: Device) -> Result<Tensor> {
+        let part = |chunk: &[&str]| Ok(self.states(&batch_ids(words, chunk, device)?).0);
+        Ok(Tensor::cat(&texts.chunks(128).map(part).collect::<Result<Vec<_>>>()?, 0))
+    }
+
     fn whiten(&self, pooled: &Tensor) -> Tensor {
         (pooled - &self.pooled.0).matmul(&self.pooled.1)
     }
@@ -206,7 +213,7 @@ fn style_code(style: &str, width: usize) -> Vec<f32> {
 
 /// Ids of texts, cut to the longest of them.
 fn batch_ids(words: &Words, texts: &[&str], device: Device) -> Result<Tensor> {
-    let ids: Vec<Vec<i64>> = texts.iter().map(|t| words.ids(t)).collect::<Result<_>>()?;
+    let ids: Vec<Vec<i64>> = texts.par_iter().map(|t| words.ids(t)).collect::<Result<_>>()?;
     let longest = ids.iter().map(|i| i.iter().rposition(|v| *v != 0).map_or(1, |p| p + 1)).max().unwrap_or(1);
     let flat: Vec<i64> = ids.iter().flat_map(|i| i[..longest].iter().copied()).collect();
     Ok(Tensor::from_slice(&flat).reshape([texts.len() as i64, longest as i64]).to_device(device))
@@ -293,11 +300,11 @@ impl Task for Distil {
         &["pooled", "style", "tokens", "cosine"]
     }
 
-    fn loss(&mut self, params: &Params, draws: &mut Draws) -> Result<(Tensor, Vec<f64>)> {
+    fn loss(&mut self, params: &Params, _: u64, draws: &mut Draws) -> Result<(Tensor, Vec<Tensor>)> {
         let texts: Vec<Caption> = (0..self.batch).map(|_| self.draw(draws)).collect();
         let parts = self.compare(params, &texts)?;
         let loss = &parts[0] + &parts[1] + &parts[2] * 0.5;
-        Ok((loss, parts.iter().map(|p| p.double_value(&[])).collect()))
+        Ok((loss, parts.iter().map(Tensor::detach).collect()))
     }
 
     fn report(&mut self, averaged: &Params, _: u64, _: &Path) -> Result<String> {
@@ -341,10 +348,19 @@ impl TextEncoder {
 
     /// `(B, LENGTH, 384)`.
     pub fn states(&self, texts: &[&str]) -> Result<Tensor> {
-        let _guard = tch::no_grad_guard();
         let ids: Vec<i64> = texts.iter().map(|t| self.words.ids(t)).collect::<Result<Vec<_>>>()?.concat();
         let ids = Tensor::from_slice(&ids).reshape([-1, LENGTH as i64]).to_device(self.params.device());
-        Ok(self.net.forward(&Torch(&self.params), &ids, LENGTH as i64))
+        Ok(self.states_of(&ids))
+    }
+
+    /// `(B, LENGTH)` ids -> `(B, LENGTH, 384)`.
+    pub fn states_of(&self, ids: &Tensor) -> Tensor {
+        let _guard = tch::no_grad_guard();
+        self.net.forward(&Torch(&self.params), ids, LENGTH as i64)
+    }
+
+    pub fn words(&self) -> &Words {
+        &self.words
     }
 }
 
