@@ -1,10 +1,21 @@
-//! What is asked: the gallery's concepts and the cells that are drawn, chosen by a seeded hash.
+//! Concept retrieval: pictures of (concept, style) cells, trained and held out, among the real Noto drawings of 400 concepts. The
+//! real drawings of the same cells are the ceiling.
+//!
+//! The gallery's concepts and the cells are chosen by a seeded hash.
 
 use std::collections::BTreeMap;
 
+use anyhow::{Result, ensure};
+use serde_json::{Map, json};
 use sha2::{Digest, Sha256};
 
+use super::gallery::Gallery;
+use super::lab::Lab;
+use super::report::{Section, Table};
 use crate::dataset::pack::Stickers;
+
+/// Concepts of a gallery.
+pub const CONCEPTS: usize = 400;
 
 /// One row of the packed file, as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +32,44 @@ pub struct Cells {
     pub gallery: Vec<Row>,
     pub trained: Vec<Row>,
     pub held_out: Vec<Row>,
+}
+
+/// Asks for trained and for held-out cells.
+///
+/// # Errors
+/// If the data has no Noto drawings or nothing else, or a picture cannot be made.
+pub fn measure(lab: &mut Lab) -> Result<Section> {
+    let (count, noto) = (lab.args.count.get(), lab.gallery_style()?);
+    let cells = choose(&lab.rows(), &lab.names(), noto, CONCEPTS, count, lab.args.cells_seed);
+    ensure!(!cells.trained.is_empty(), "{} has no trained cell to ask for", lab.args.data.display());
+    let gallery = Gallery::of(lab, &cells.gallery)?;
+    let mut table = Table::new(["cells", "pictures", "n", "top-1", "top-5"]);
+    let mut figures = Map::new();
+    for (kind, rows) in [("trained", &cells.trained), ("held_out", &cells.held_out)] {
+        if rows.len() < count {
+            eprintln!("{kind}: only {} of {count} cells exist", rows.len());
+        }
+        if rows.is_empty() {
+            continue;
+        }
+        let captions: Vec<String> = rows.iter().map(|row| lab.caption(row)).collect();
+        let concepts = || rows.iter().map(|row| row.concept);
+        let real = gallery.score(&lab.features_of(rows)?, concepts());
+        let made = lab.make(&captions)?;
+        let score = gallery.score(&lab.net.of(&made.pictures)?, lab.args.seeds.iter().flat_map(|_| concepts()));
+        for (what, score) in [("made", &score), ("real", &real)] {
+            table.push([kind.replace('_', "-"), what.to_owned()].iter().chain(&score.row()));
+        }
+        let found = json!({ "made": score.json(), "real": real.json(), "cells": captions, "made_with": made.with });
+        figures.insert(kind.to_owned(), found);
+    }
+    figures.insert("gallery".to_owned(), json!(gallery.names(lab)));
+    Ok(Section::new(
+        "cells",
+        format!("Concept retrieval among {} real drawings", gallery.concepts.len()),
+        table,
+        figures.into(),
+    ))
 }
 
 /// All rows of a packed file.

@@ -1,23 +1,24 @@
-//! Image features of EfficientNet-Lite0, run by the runtime itself.
+//! Vectors of pictures by a network, EfficientNet-Lite0 or another, run by the runtime itself.
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
 use undiffuse::engine::{self, Backend, Engine, Threads};
 use undiffuse::model::Graph;
 use undiffuse::pipeline::{Picture, Size};
 use undiffuse::value::Tensor;
 
-/// Width and height of what the network looks at.
-const SIDE: usize = 224;
 /// Pictures a run.
 const BATCH: usize = 8;
 
-/// The features network, loaded.
+/// A network from pictures `(N, 3, S, S)` in [0, 1] to vectors `(N, D)`, loaded.
 pub struct Features {
     engine: Box<dyn Engine>,
     input: String,
     output: String,
+    /// Width and height of what it looks at.
+    side: usize,
 }
 
 impl Features {
@@ -28,11 +29,13 @@ impl Features {
         let (inputs, outputs) = (engine.inputs(), engine.outputs());
         ensure!(
             inputs.len() == 1 && outputs.len() == 1,
-            "{}: a features network has one input and one output; make it with tools/python/convert_efficientnet.py",
+            "{}: a features network has one input and one output; make it with a script of tools/python",
             file.display()
         );
         let (input, output) = (inputs[0].name.clone(), outputs[0].name.clone());
-        Ok(Self { engine, input, output })
+        let side = inputs[0].fixed(2).filter(|side| inputs[0].fixed(3) == Some(*side));
+        let side = side.with_context(|| format!("{}: its input {input:?} is not square and fixed", file.display()))?;
+        Ok(Self { engine, input, output, side })
     }
 
     /// A vector a picture.
@@ -40,9 +43,11 @@ impl Features {
     /// # Errors
     /// If the network fails or gives anything but finite `(N, D)`.
     pub fn of(&mut self, pictures: &[Picture]) -> Result<Vec<Vec<f32>>> {
+        let side = self.side;
         batched(pictures, |batch| {
-            let planes: Vec<f32> = batch.iter().map(planes).collect::<Result<Vec<_>>>()?.concat();
-            let input = Tensor::new(&[batch.len(), 3, SIDE, SIDE], planes)?;
+            let planes: Vec<f32> =
+                batch.par_iter().map(|picture| planes(picture, side)).collect::<Result<Vec<_>>>()?.concat();
+            let input = Tensor::new(&[batch.len(), 3, side, side], planes)?;
             let output = self.engine.run(&[(&self.input, &input)])?.take(&self.output)?;
             output.check_finite("the features")?;
             let shape = output.shape().to_vec();
@@ -56,9 +61,9 @@ fn batched<T, R>(all: &[T], mut run: impl FnMut(&[T]) -> Result<Vec<R>>) -> Resu
     Ok(all.chunks(BATCH).map(&mut run).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// Planar RGB in [0, 1] at the network's size.
-fn planes(picture: &Picture) -> Result<Vec<f32>> {
-    let large = picture.resampled(Size::new(SIDE, SIDE)?)?;
+/// Planar RGB in [0, 1], `side` pixels wide and high.
+fn planes(picture: &Picture, side: usize) -> Result<Vec<f32>> {
+    let large = picture.resampled(Size::new(side, side)?)?;
     Ok((0..3).flat_map(|c| large.rgb().iter().skip(c).step_by(3).map(|v| f32::from(*v) / 255.0)).collect())
 }
 
@@ -80,7 +85,7 @@ mod tests {
     fn planes_are_by_colour() {
         let values = [1.0f32, -1.0, 0.0].map(|v| [v; 4]).concat();
         let picture = Picture::from_decoded(Tensor::new(&[1, 3, 2, 2], values).unwrap()).unwrap();
-        let planes = planes(&picture).unwrap();
-        assert_eq!([planes[0], planes[SIDE * SIDE], planes[2 * SIDE * SIDE]], [1.0, 0.0, 128.0 / 255.0]);
+        let planes = planes(&picture, 8).unwrap();
+        assert_eq!([planes[0], planes[64], planes[128]], [1.0, 0.0, 128.0 / 255.0]);
     }
 }

@@ -1,5 +1,7 @@
 //! Which drawing of the gallery is nearest by cosine, and how sure a share is.
 
+use std::fmt;
+
 use serde::Serialize;
 
 /// A share of `of`, with its 95 % Wilson score interval (Wilson 1927).
@@ -23,13 +25,20 @@ impl Share {
     }
 }
 
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} % ({:.1} to {:.1})", self.percent, self.low, self.high)
+    }
+}
+
 /// From 0: how many of the gallery are at least as near to `query` as its own, `gallery[own]`. Ties count against it.
 pub fn rank(query: &[f32], gallery: &[Vec<f32>], own: usize) -> usize {
     let wanted = cosine(query, &gallery[own]);
     gallery.iter().enumerate().filter(|(i, other)| *i != own && cosine(query, other) >= wanted).count()
 }
 
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
+/// 1 for the same direction, 0 for a right angle.
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(f64::MIN_POSITIVE)
 }
