@@ -43,6 +43,9 @@ pub struct Args {
     /// What tools/python/convert_efficientnet.py made.
     #[arg(long, value_name = "FILE.onnx")]
     features: PathBuf,
+    /// WordNet's `data.noun`: paraphrases that are among its nouns are then told apart from the others.
+    #[arg(long, value_name = "FILE")]
+    wordnet: Option<PathBuf>,
     /// What tools/python/convert_stlpips.py made; only `nearest` needs it.
     #[arg(long, value_name = "FILE.onnx")]
     perceptual: Option<PathBuf>,
