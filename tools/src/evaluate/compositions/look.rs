@@ -15,6 +15,8 @@ const FRAME: usize = 2;
 const STANDS_OUT: f32 = 40.0;
 /// A pixel counts as so far from a tint at most, so that a few of another colour do not decide.
 const FAR: f32 = 90.0;
+/// How much the distance of the median from a tint's colour counts, beside that of all pixels from its ramp: ramps cross.
+const MOST: f32 = 0.25;
 /// White around a cropped thing, as a share of its longer side.
 const MARGIN: f32 = 0.1;
 
@@ -46,10 +48,19 @@ impl Look {
         PALETTE.iter().min_by(nearest).map_or("", |(name, _)| name)
     }
 
-    /// The name of the tint on whose ramp from shade to light most of what stands out lies.
+    /// The name of the tint on whose ramp from shade to light what stands out lies, and whose colour is nearest to most of it; where
+    /// nothing stands out, of the tint that is nearest to the colour behind.
     pub fn colour(&self) -> &'static str {
-        let seen: Vec<Rgb> = (0..self.pixels.len()).filter(|i| self.stands_out(*i)).map(|i| self.pixels[i]).collect();
-        let far = |tint: &Tint| seen.iter().map(|pixel| from_ramp(*pixel, tint).min(FAR)).sum::<f32>();
+        let mut seen: Vec<Rgb> =
+            (0..self.pixels.len()).filter(|i| self.stands_out(*i)).map(|i| self.pixels[i]).collect();
+        if seen.is_empty() {
+            seen.push(self.behind);
+        }
+        let most = median(&seen);
+        let far = |tint: &Tint| {
+            let ramp = seen.iter().map(|pixel| from_ramp(*pixel, tint).min(FAR)).sum::<f32>() / seen.len() as f32;
+            ramp + MOST * distance(most, tint.colour.map(f32::from))
+        };
         TINTS.iter().min_by(|a, b| far(a).total_cmp(&far(b))).map_or("", |tint| tint.name)
     }
 
