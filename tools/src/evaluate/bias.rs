@@ -79,7 +79,8 @@ pub fn measure(lab: &mut Lab) -> Result<Section> {
 fn gender_classifier(lab: &mut Lab) -> Result<Classifier> {
     let known = genders(&lab.data);
     ensure!(known.iter().any(|k| k.class == 0), "{} has no men and women to fit to", lab.args.data.display());
-    let vectors = lab.net.of(&drawn(&lab.data, &known)?)?;
+    let rows = lab.rows();
+    let vectors = lab.features_of(&known.iter().map(|k| rows[k.picture]).collect::<Vec<_>>())?;
     let shipped = lab.style(SHIPPED)?;
     Ok(Classifier::fit(&vectors, &known, GENDERS.len(), |known| lab.data.style(known.picture) == shipped))
 }

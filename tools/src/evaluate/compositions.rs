@@ -9,7 +9,7 @@ mod things;
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use undiffuse::pipeline::Picture;
 
@@ -17,6 +17,8 @@ use super::draws::Draws;
 use super::lab::{Lab, picture};
 use super::report::{Section, Table};
 use super::retrieval::Share;
+use super::sheet::tiled;
+use crate::dataset::pack::SIDE;
 use crate::dataset::scene::Scene;
 use crate::dataset::style::SHIPPED;
 use judge::{Judge, Verdict};
@@ -28,10 +30,12 @@ const EACH: usize = 50;
 /// A thing needs so many drawings in other styles for the judge to be fitted to, and there must be so many things.
 const DRAWINGS: usize = 3;
 const FEWEST: usize = 10;
+/// Pictures a row of the sheet.
+const COLUMNS: usize = 25;
 /// What [`Draws`] are for.
 const PURPOSE: u32 = 10;
 
-/// Asks for 200 compositions.
+/// Asks for 200 compositions, and writes compositions.png, two rows a task.
 ///
 /// # Errors
 /// If the data lacks most of the things, or a picture cannot be made.
@@ -48,6 +52,8 @@ pub fn measure(lab: &mut Lab) -> Result<Section> {
     let (real, wrong) = (render(&|a| a.real.clone())?, render(&|a| a.wrong.clone())?);
     let prompts: Vec<String> = asked.iter().map(|a| a.prompt.clone()).collect();
     let made = lab.make(&prompts)?;
+    let path = lab.args.out.join("compositions.png");
+    tiled(&made.pictures, COLUMNS, SIDE)?.save(&path).with_context(|| format!("cannot write {}", path.display()))?;
     let truths = |times: usize| (0..times).flat_map(|_| asked.iter().map(|a| &a.truth));
     let verdicts = [
         judge.judge(&made.pictures, truths(lab.args.seeds.len()), &mut lab.net)?,

@@ -1,5 +1,7 @@
 //! What every measure needs: the data, the features network, and the model that makes pictures.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result};
 use undiffuse::engine::Threads;
 use undiffuse::pipeline::Picture;
@@ -18,6 +20,8 @@ pub struct Lab<'a> {
     pub args: &'a Args,
     pub data: Stickers,
     pub net: Features,
+    /// Of the real drawings that were looked at, by picture.
+    known: BTreeMap<usize, Vec<f32>>,
     pub model: Maker,
     /// What the model is compared with: the teacher.
     pub reference: Option<Maker>,
@@ -34,6 +38,7 @@ impl<'a> Lab<'a> {
             args,
             data: Stickers::open(&args.data)?,
             net: Features::open(&args.features, &threads)?,
+            known: BTreeMap::new(),
             model: Maker::open(&args.model, How { steps: args.steps, guidance: args.guidance }, threads.count())?,
             reference: reference.transpose()?,
         })
@@ -49,6 +54,9 @@ impl<'a> Lab<'a> {
     }
 
     /// Index of the style whose drawings galleries show: Noto, which no prompt asks for.
+    ///
+    /// # Errors
+    /// If the data has no Noto drawings.
     pub fn gallery_style(&self) -> Result<usize> {
         self.style(Style::Noto.word())
     }
@@ -72,18 +80,31 @@ impl<'a> Lab<'a> {
     }
 
     /// The real drawings, on white.
+    ///
+    /// # Errors
+    /// None but those of making a picture.
     pub fn drawings(&self, rows: &[Row]) -> Result<Vec<Picture>> {
         let planes = |row: &Row| picture(place(self.data.rgba(row.picture), &Placement::plain()));
         rows.iter().map(planes).collect()
     }
 
-    /// Features of the real drawings, on white.
+    /// Features of the real drawings, on white, each computed once.
+    ///
+    /// # Errors
+    /// If the features network fails.
     pub fn features_of(&mut self, rows: &[Row]) -> Result<Vec<Vec<f32>>> {
-        let drawings = self.drawings(rows)?;
-        self.net.of(&drawings)
+        let mut missing: Vec<Row> = rows.iter().filter(|row| !self.known.contains_key(&row.picture)).copied().collect();
+        missing.sort_by_key(|row| row.picture);
+        missing.dedup_by_key(|row| row.picture);
+        let drawings = self.drawings(&missing)?;
+        self.known.extend(missing.iter().map(|row| row.picture).zip(self.net.of(&drawings)?));
+        Ok(rows.iter().filter_map(|row| self.known.get(&row.picture).cloned()).collect())
     }
 
     /// A picture for each prompt, seed after seed: prompt i begins its noise at seed + i.
+    ///
+    /// # Errors
+    /// If one cannot be made.
     pub fn make(&mut self, prompts: &[String]) -> Result<Made> {
         self.model.make(&asked(prompts, &self.args.seeds))
     }
@@ -99,6 +120,9 @@ pub fn asked(prompts: &[String], seeds: &[u64]) -> Vec<Asked> {
 }
 
 /// From planar RGB in [-1, 1], 64x64.
+///
+/// # Errors
+/// If there are not so many values, or one is not finite.
 pub fn picture(planes: Vec<f32>) -> Result<Picture> {
     Ok(Picture::from_decoded(Tensor::new(&[1, 3, SIDE, SIDE], planes)?)?)
 }
