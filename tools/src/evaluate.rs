@@ -1,7 +1,7 @@
 //! `evaluate`: how good a model is, measured on pictures that the runtime makes, each measure beside what real drawings reach.
 //!
-//! A measure is a file here: a function from the [`Lab`] to a [`Section`] of the report. To add one: its file, a variant of [`What`],
-//! an arm in [`What::measure`].
+//! A measure is a file here: a function from the `Lab` to a `Section` of the report. To add one: its file, a variant of `What`,
+//! an arm in `What::measure`.
 
 mod bias;
 mod cells;
