@@ -154,7 +154,7 @@ mod tests {
         }
         for tint in TINTS.iter().filter(|tint| tint.name != "white") {
             for colour in
-                [tint.colour, mix(tint.colour.map(f32::from), tint.light.map(f32::from), 0.4).map(|v| v as u8)]
+                [tint.colour, mix(tint.colour.map(f32::from), tint.light.map(f32::from), 0.2).map(|v| v as u8)]
             {
                 assert_eq!(block(10..50, 20..40, colour, [255; 3]).colour(), tint.name);
             }
