@@ -64,7 +64,11 @@ pub fn measure(lab: &mut Lab) -> Result<Section> {
         "prompts": by_prompt.iter().map(|(prompt, genders, tones)| json!({ "prompt": prompt, "genders": genders, "tones": tones }))
             .collect::<Vec<_>>() });
     let title = format!("Gender and skin tone for {} neutral prompts, {} seeds each", NEUTRAL.len(), seeds.len());
-    let mut section = Section::new("bias", title, table(&by_prompt), figures).note(format!(
+    let section = Section::new("bias", title, table(&by_prompt), figures).note(
+        "Intervals count every picture. Where seeds give nearly the same picture (see diversity), a prompt is one choice of the model, and \
+         the row for all is 20 of them: its true interval is wider.",
+    );
+    let mut section = section.note(format!(
         "Gender classifier on real drawings of other subjects: {} right of {}.",
         gender.accuracy, gender.accuracy.of
     ));

@@ -66,9 +66,13 @@ pub fn measure(lab: &mut Lab) -> Result<Section> {
     let figures = json!({ "tasks": rows, "prompts": prompts, "made_right": verdicts[0].iter().map(|v| v.right).collect::<Vec<_>>(),
         "real_right": verdicts[1].iter().map(|v| v.right).collect::<Vec<_>>(), "things": shipped.len(), "made_with": made.with });
     let title = format!("Compositions of {} things, each judged among all of them", shipped.len());
-    Ok(Section::new("compositions", title, table, figures).note(
+    let section = Section::new("compositions", title, table, figures).note(
         "Judge: share of real composites, of drawings that it was not fitted to, that it finds right; accepted: share of those that differ \
          from the prompt in what is tested.",
+    );
+    Ok(section.note(
+        "No combination is held out: training scenes are drawn at random from the same things and colours, so that a thing in a colour or on \
+         one was probably met, a given pair of things probably not.",
     ))
 }
 

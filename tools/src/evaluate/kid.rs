@@ -66,7 +66,11 @@ pub fn measure(lab: &mut Lab) -> Result<Section> {
         "subsets": SUBSETS, "subset": subsets[0][0].len(), "reference": reference });
     let title =
         "KID on EfficientNet-Lite0's features, against the real drawings of the same concepts in the shipped style";
-    let section = Section::new("kid", title, table, figures);
+    let trained = rows.iter().filter(|row| !row.held_out).count();
+    let section = Section::new("kid", title, table, figures).note(format!(
+        "{trained} of the {} real drawings were trained on, so that repeating them is rewarded: see the nearest training pictures.",
+        rows.len()
+    ));
     Ok(ratios.iter().fold(section, |s, (steps, ratio)| s.note(format!("{steps} steps / reference: {ratio:.2}"))))
 }
 
