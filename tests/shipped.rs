@@ -48,7 +48,7 @@ fn native_size_is_what_was_decoded() {
 fn prompts_and_seeds_matter() {
     let apple = made("a red apple", &["--seed", "1"]).1;
     // The model knows its drawings by heart: another seed gives nearly the same one.
-    for (prompt, seed, least) in [("a green tree", "1", 4.0), ("a red apple", "2", 0.1)] {
+    for (prompt, seed, least) in [("a green tree", "1", 4.0), ("a red apple", "2", 1.0)] {
         let other = made(prompt, &["--seed", seed]).1;
         let apart = apple.as_raw().iter().zip(other.as_raw()).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>();
         assert!(apart / apple.as_raw().len() as f64 > least, "{prompt}, seed {seed}: the same picture");

@@ -5,7 +5,7 @@
 #   tools/chain.sh coders CHAIN OUT    the text encoder and, beside it, the autoencoder
 #   tools/chain.sh denoiser CHAIN OUT  the denoiser
 #   tools/chain.sh student CHAIN OUT   its student of one to four steps
-#   tools/chain.sh home OUT PARTS      the exported models and the logs in parts of at most 15 MiB (optimiser states stay behind)
+#   tools/chain.sh home OUT PARTS      the weights as f16 and the logs in parts of at most 15 MiB (optimiser states stay behind)
 #   tools/chain.sh fetch PARTS OUT     the parts together again
 #
 # DEVICE (cuda), CODER_SECONDS (150), DENOISER_SECONDS (345), STUDENT_SECONDS (160): each command ends by the clock, so that it fits a
@@ -34,7 +34,10 @@ pack() {
   "${PYTHON:-python3}" tools/python/slim.py "$teacher" models/sticker-64/tokenizer/tokenizer.json "$chain/teacher.safetensors"
   packed "$chain/teacher.safetensors" teacher.safetensors && rm "$chain/teacher.safetensors"
   mkdir -p "$chain/model" && cp -r models/sticker-64/{text_encoder,vae_encoder,vae_decoder,tokenizer,model_index.json} "$chain/model"
-  du -cBM "$chain"/* | tail -1
+  local size
+  size=$(du -cbs "$chain"/* | tail -1 | cut -f1)
+  echo "$chain: $((size >> 20)) MiB"
+  [ "$size" -le $((60 << 20)) ] || { echo "chain.sh: more than 60 MiB; leave teacher.safetensors.xz and nouns.xz out where only denoisers are trained" >&2; exit 1; }
 }
 
 # Unpacks once, beside OUT, and finds libtorch.
@@ -121,7 +124,7 @@ fetch() {
   mkdir -p "$out"
   tar -xzf "$parts/runs.tar.gz" -C "$out"
   for run in text ae denoiser student; do
-    if compgen -G "$parts/$run.safetensors*" > /dev/null; then cat "$parts/$run.safetensors"* > "$out/$run/weights.safetensors"; fi
+    if compgen -G "$parts/$run.safetensors*" > /dev/null; then mkdir -p "$out/$run" && cat "$parts/$run.safetensors"* > "$out/$run/weights.safetensors"; fi
   done
 }
 

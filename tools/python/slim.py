@@ -5,7 +5,7 @@ slim.py TEACHER_DIR TOKENIZER.json OUT.safetensors
 slim.py --half IN.safetensors OUT.safetensors
     The same tensors as f16.
 
-Needs torch and safetensors, or numpy alone for the reading of headers: it works on the files' bytes.
+Needs numpy alone: it works on the files' bytes.
 """
 
 import json
