@@ -48,7 +48,7 @@ pub fn run(args: &Args) -> Result<()> {
     parts.write(&args.out)?;
     ["tokenizer", "scheduler"].iter().try_for_each(|folder| create(&args.out.join(folder)))?;
     write_tokenizer(&trained::tokenizer(&args.text), &args.out.join("tokenizer/tokenizer.json"))?;
-    let few = args.denoiser.join(trained::STUDENT_FILE).exists();
+    let few = trained::is_student(&args.denoiser)?;
     let (steps, guidance) = if few { (4, 1.0) } else { (10, 2.5) };
     let configs =
         configs::configs(&parts.denoiser, few, args.steps.unwrap_or(steps), args.guidance.unwrap_or(guidance));

@@ -63,6 +63,19 @@ pub fn text_encoder(path: &Path) -> Result<Bert> {
     read_json(&path.join("config.json"))
 }
 
+/// Whether a denoiser is a few-step student: a run of `train student`, one of its files, or a model that was exported from it.
+///
+/// # Errors
+/// If the exported model's scheduler cannot be read.
+pub fn is_student(path: &Path) -> Result<bool> {
+    if is_exported(path) {
+        let scheduler: serde_json::Value = read_json(&path.join("scheduler/scheduler_config.json"))?;
+        return Ok(scheduler["stochastic_sampling"] == true);
+    }
+    let run = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
+    Ok(run.join(STUDENT_FILE).exists())
+}
+
 fn is_exported(folder: &Path) -> bool {
     folder.join("model_index.json").exists()
 }

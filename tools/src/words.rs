@@ -1,7 +1,6 @@
 //! The tokenizer of the shipped models: MiniLM's WordPiece with a pruned vocabulary.
 
 use anyhow::{Context, Result, anyhow, ensure};
-use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use tokenizers::Tokenizer;
@@ -37,12 +36,6 @@ impl Words {
         let ids: Vec<i64> = encoding.get_ids().iter().map(|id| i64::from(*id)).collect();
         ensure!(ids.len() == LENGTH, "the tokenizer gives {} ids, not {LENGTH}", ids.len());
         Ok(ids)
-    }
-
-    /// The ids of many texts, `LENGTH` each, text after text.
-    pub fn table(&self, texts: &[String]) -> Result<Vec<i32>> {
-        let ids = |text: &String| Ok(self.ids(text)?.into_iter().map(|id| id as i32).collect());
-        Ok(texts.par_iter().map(ids).collect::<Result<Vec<Vec<i32>>>>()?.concat())
     }
 
     pub fn vocabulary(&self) -> usize {

@@ -1,9 +1,10 @@
 //! `train autoencoder`: L1 on pixels, L1 on gradients, MSE, with noise on the latents, at full size and made smaller; PSNR on held-out pictures.
 
 use super::examples::rendered;
-use super::run::{Draws, Options, State, Task, no_grad, train as train_loop};
+use super::run::{Options, State, Task, no_grad, train as train_loop};
 use super::sheet;
 use crate::dataset::pack::Stickers;
+use crate::draws::Draws;
 use crate::net::autoencoder::Autoencoder;
 use crate::net::params::{Params, read_trained};
 use crate::net::torch::Torch;

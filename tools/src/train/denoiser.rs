@@ -4,9 +4,10 @@
 //! dropped for the empty one, which classifier-free guidance needs.
 
 use super::examples::{Examples, Sourced};
-use super::run::{Draws, Options, Precision, State, Task, no_grad, train as train_loop};
+use super::run::{Options, Precision, State, Task, no_grad, train as train_loop};
 use super::sampling::{Sampling, sampled};
 use super::sheet;
+use crate::draws::Draws;
 use crate::evaluate::prompts::PROMPTS;
 use crate::net::autoencoder::{LatentScale, SCALE_FILE};
 use crate::net::denoiser::{Denoiser, schedule};

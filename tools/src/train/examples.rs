@@ -4,15 +4,15 @@
 //! several captions, drawn once: a step only chooses rows.
 
 use super::latents::Coder;
-use super::run::{Draws, tensor};
+use super::run::tensor;
 use super::text::TextEncoder;
 use crate::dataset::caption::caption;
 use crate::dataset::pack::Stickers;
 use crate::dataset::scene::{Scene, Sources};
-use crate::net::params::{mix, read_safetensors, write_safetensors};
+use crate::draws::{Draws, mix};
+use crate::net::params::{read_safetensors, write_safetensors};
 use crate::picture::{Placement, place};
 use crate::trained::{self, AUTOENCODER};
-use crate::words::LENGTH;
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -58,7 +58,7 @@ pub struct Batch {
 
 /// All rows.
 pub struct Examples {
-    pub data: Stickers,
+    data: Stickers,
     pub coder: Coder,
     pub text: TextEncoder,
     /// `(rows, 4, 16, 16)`; none where only prompts are wanted.
@@ -90,7 +90,7 @@ impl Examples {
         let text = TextEncoder::open(&sourced.text, device)?;
         let (held_out, trained): (Vec<usize>, Vec<usize>) = (0..data.len()).partition(|i| data.held_out(*i));
         ensure!(!trained.is_empty(), "{}: every picture of it is held out", sourced.data.display());
-        let scenes = scenes(&data, sourced.scenes, seed);
+        let scenes = scenes(&data, sourced.scenes, seed).with_context(|| format!("{}", sourced.data.display()))?;
         let encode = || {
             let plain = coder.encode(trained.len(), |i| place(data.rgba(trained[i]), &Placement::plain()));
             let composed = coder.encode(scenes.len(), |i| scenes[i].render(&data));
@@ -102,8 +102,7 @@ impl Examples {
             Some(_) if device.is_cuda() => Some(encode()),
             Some(out) => Some(Cache::of(sourced, seed, out)?.get_or(encode)?),
         };
-        let ids = text.words().table(&captions(&data, &trained, &scenes, sourced.captions, seed))?;
-        let ids = Tensor::from_slice(&ids).reshape([-1, LENGTH as i64]).to_device(device);
+        let ids = text.ids(&captions(&data, &trained, &scenes, sourced.captions, seed))?.to_kind(Kind::Int);
         let weights = trained.iter().scan(0.0, |sum, i| {
             *sum += f64::from(data.weight(*i));
             Some(*sum)
@@ -127,11 +126,6 @@ impl Examples {
         (self.states_of(&captions), empty)
     }
 
-    /// Token states of prompts.
-    pub fn states(&self, prompts: &[&str]) -> Result<Tensor> {
-        self.text.states(prompts)
-    }
-
     /// Up to `count` held-out pictures and a caption of each, the same every time.
     pub fn held_out(&self, count: usize) -> Result<Batch> {
         let pictures = &self.held_out[..count.min(self.held_out.len())];
@@ -140,7 +134,7 @@ impl Examples {
         let captions: Vec<String> = pictures.iter().map(|i| caption_of(&self.data, *i, &mut draws)).collect();
         let data = &self.data;
         let latents = self.coder.encode(pictures.len(), |i| place(data.rgba(pictures[i]), &Placement::plain()));
-        Ok(Batch { latents, states: self.states(&captions.iter().map(String::as_str).collect::<Vec<_>>())? })
+        Ok(Batch { latents, states: self.text.states(&captions)? })
     }
 
     /// A picture's row: a drawing by weight, or a scene.
@@ -178,13 +172,13 @@ impl Examples {
     }
 }
 
-fn scenes(data: &Stickers, count: usize, seed: u64) -> Vec<Scene> {
+fn scenes(data: &Stickers, count: usize, seed: u64) -> Result<Vec<Scene>> {
     if count == 0 {
-        return Vec::new();
+        return Ok(Vec::new());
     }
-    let sources = Sources::new(data);
+    let sources = Sources::new(data)?;
     let mut draws = Draws::new(mix(seed, "scenes"));
-    (0..count).map(|_| Scene::draw(&sources, data, &mut || draws.unit())).collect()
+    Ok((0..count).map(|_| Scene::draw(&sources, data, &mut || draws.unit())).collect())
 }
 
 /// The captions of every row, row after row, then the empty one.

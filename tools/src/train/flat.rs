@@ -32,16 +32,20 @@ impl Place {
 }
 
 impl Layout {
-    /// The parameters in the order of their names.
-    pub fn of(params: &Params) -> Self {
-        let mut length = 0;
-        let mut places = Vec::new();
-        for (name, tensor) in params.all() {
-            let place = Place { name, shape: tensor.size(), start: length };
-            length += place.padded();
-            places.push(place);
+    /// The parameters in the order of their names, and the row that holds them.
+    pub fn of(params: &Params) -> (Self, Tensor) {
+        let mut layout = Self { places: Vec::new(), length: 0, device: params.device() };
+        let all = params.all();
+        for (name, tensor) in &all {
+            let place = Place { name: name.clone(), shape: tensor.size(), start: layout.length };
+            layout.length += place.padded();
+            layout.places.push(place);
         }
-        Self { places, length, device: params.device() }
+        let row = layout.zeros();
+        for (place, (_, tensor)) in layout.places.iter().zip(&all) {
+            layout.part(&row, place).copy_(&tensor.detach());
+        }
+        (layout, row)
     }
 
     /// A row of zeros.
@@ -131,8 +135,8 @@ mod tests {
     fn a_row_holds_what_was_joined_and_shares_its_memory() {
         let _lock = crate::net::params::generator_lock();
         let params = params();
-        let layout = Layout::of(&params);
-        let row = layout.join(&params.map()).unwrap();
+        let (layout, row) = Layout::of(&params);
+        assert!(row.equal(&layout.join(&params.map()).unwrap()));
         let parts = layout.split(&row);
         assert!(params.map().iter().all(|(name, t)| t.equal(&parts[name])));
         let _ = row.shallow_clone().fill_(2.0);
@@ -147,7 +151,7 @@ mod tests {
     fn gradients_lie_where_their_parameters_do_and_absent_ones_are_told() {
         let _lock = crate::net::params::generator_lock();
         let params = params();
-        let layout = Layout::of(&params);
+        let (layout, _) = Layout::of(&params);
         let x = Tensor::ones([1, 5], (Kind::Float, Device::Cpu));
         let loss = Torch(&params).linear("b", &x, 5, 2, Init::FanIn).sum(Kind::Float) * 3.0;
         let mut told = Vec::new();

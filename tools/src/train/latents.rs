@@ -1,8 +1,9 @@
 //! The latents of a trained autoencoder, at unit variance, and the way back to pictures.
 
 use super::examples::rendered;
-use super::run::{Draws, no_grad};
+use super::run::no_grad;
 use crate::dataset::pack::Stickers;
+use crate::draws::Draws;
 use crate::net::autoencoder::{Autoencoder, LatentScale};
 use crate::net::params::{Params, read_trained};
 use crate::net::torch::Torch;

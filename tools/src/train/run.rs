@@ -3,7 +3,8 @@
 use super::adamw::{AdamW, Moving};
 use super::flat::Layout;
 use super::log::Log;
-use crate::net::params::{self, Params, mix};
+use crate::draws::{Draws, mix};
+use crate::net::params::{self, Params};
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -101,37 +102,11 @@ pub enum Precision {
 pub trait Task {
     /// Names of the figures that [`Task::loss`] gives beside the loss.
     fn figures(&self) -> &'static [&'static str];
-    /// The loss of the batch of `step`, which counts from 0, drawn from `draws` and libtorch's generator (both seeded from seed and step), and the figures: single
-    /// numbers, on any device.
+    /// The loss of the batch of `step`, which counts from 0, drawn from `draws` and libtorch's generator (both seeded from seed and
+    /// step), and the figures: single numbers, on any device.
     fn loss(&mut self, params: &Params, step: u64, draws: &mut Draws) -> Result<(Tensor, Vec<Tensor>)>;
     /// Looks at the averaged weights: contact sheets, figures on held-out data. What it returns is printed.
     fn report(&mut self, averaged: &Params, step: u64, folder: &Path) -> Result<String>;
-}
-
-/// Seeded draws (SplitMix64, Steele et al. 2014).
-pub struct Draws(u64);
-
-impl Draws {
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Uniform in [0, 1).
-    pub fn unit(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    /// Uniform in 0..n.
-    pub fn below(&mut self, n: usize) -> usize {
-        ((self.unit() * n as f64) as usize).min(n.saturating_sub(1))
-    }
 }
 
 /// Everything that goes on from step to step.
@@ -158,9 +133,7 @@ impl State {
 
     /// As [`State::new`]; the network computes in `precision`.
     pub fn in_precision(params: Params, precision: Precision) -> Self {
-        let layout = Layout::of(&params);
-        // The layout is that of these very parameters.
-        let weights = layout.join(&params.map()).unwrap_or_else(|_| layout.zeros());
+        let (layout, weights) = Layout::of(&params);
         let copies = (precision == Precision::Bf16).then(|| weights.to_kind(Kind::BFloat16));
         params.rebind(layout.split(copies.as_ref().unwrap_or(&weights)));
         Self {

@@ -32,7 +32,7 @@ pub fn sampled(
     let shape = [count, net.latent, net.size, net.size];
     let guided = how.guidance > 1.0;
     let asked: Vec<&str> = prompts.iter().filter(|_| guided).map(|_| "").chain(prompts.iter().copied()).collect();
-    let states = examples.states(&asked)?;
+    let states = examples.text.states(&asked)?;
     let mut noise = TorchNoise::new(0);
     let flow = |x: &[f32], timestep: f32| -> Result<Vec<f32>> {
         let x = tensor(x, &shape, device);

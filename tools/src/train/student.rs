@@ -8,12 +8,13 @@
 
 use super::denoiser::{describe, fresh};
 use super::examples::{Examples, Sourced};
-use super::run::{Draws, Options, Precision, Task, no_grad, train as train_loop};
+use super::run::{Options, Precision, Task, no_grad, train as train_loop};
 use super::sampling::{Sampling, sampled};
 use super::sheet;
+use crate::draws::{Draws, mix};
 use crate::evaluate::prompts::PROMPTS;
 use crate::net::denoiser::{Denoiser, SHIFT, few_steps};
-use crate::net::params::{Params, mix, read_trained};
+use crate::net::params::{Params, read_trained};
 use crate::net::torch::Torch;
 use crate::trained::{self, DENOISER};
 use anyhow::{Context, Result, ensure};
@@ -56,6 +57,11 @@ pub fn train(args: Args) -> Result<()> {
     ensure!(asked.solver_steps >= 2, "--solver-steps must be at least 2");
     ensure!((2..=asked.solver_steps).contains(&asked.points), "--points must be from 2 to --solver-steps");
     ensure!(args.options.batch > asked.points, "--batch must be above --points");
+    ensure!(
+        !trained::is_student(&args.teacher)?,
+        "{}: is a student itself, which guidance would spoil: give a denoiser of `train denoiser`",
+        args.teacher.display()
+    );
     let net = Denoiser::default();
     let out = &args.options.out;
     std::fs::create_dir_all(out)?;
@@ -97,26 +103,26 @@ impl Teacher {
         let parts = flow.chunk(2, 0);
         &parts[0] + (&parts[1] - &parts[0]) * self.guidance
     }
+}
 
-    /// From `x` at the first of `times` down to a clean sample, by the two-step method of Adams and Bashforth.
-    fn solve(&self, x: &Tensor, times: &[f64], both: &Tensor) -> Solved {
-        let _guard = tch::no_grad_guard();
-        let mut x = x.shallow_clone();
-        let mut points = Vec::with_capacity(times.len());
-        let mut before: Option<(Tensor, f64)> = None;
-        for (i, time) in times.iter().enumerate() {
-            points.push((*time, x.shallow_clone()));
-            let flow = self.flow(&x, *time, both);
-            let step = times.get(i + 1).copied().unwrap_or(0.0) - time;
-            let slope = match &before {
-                None => flow.shallow_clone(),
-                Some((last, width)) => &flow + (&flow - last) * (0.5 * step / width),
-            };
-            x = &x + slope * step;
-            before = Some((flow, step));
-        }
-        Solved { points, end: x }
+/// From `x` at the first of `times` down to a clean sample at 0 along `flow`, by the two-step method of Adams and Bashforth.
+fn solve(x: &Tensor, times: &[f64], flow: impl Fn(&Tensor, f64) -> Tensor) -> Solved {
+    let _guard = tch::no_grad_guard();
+    let mut x = x.shallow_clone();
+    let mut points = Vec::with_capacity(times.len());
+    let mut before: Option<(Tensor, f64)> = None;
+    for (i, time) in times.iter().enumerate() {
+        points.push((*time, x.shallow_clone()));
+        let flow = flow(&x, *time);
+        let step = times.get(i + 1).copied().unwrap_or(0.0) - time;
+        let slope = match &before {
+            None => flow.shallow_clone(),
+            Some((last, width)) => &flow + (&flow - last) * (0.5 * step / width),
+        };
+        x = &x + slope * step;
+        before = Some((flow, step));
     }
+    Solved { points, end: x }
 }
 
 /// What several steps in a row learn from: trajectories that were solved together, a share of them for each step.
@@ -169,10 +175,11 @@ impl Distil {
             || Tensor::randn([count, self.net.latent, self.net.size, self.net.size], (Kind::Float, self.device));
         // A first step much shorter than the next would magnify its rounding in the two-step method.
         let times = times(self.asked.solver_steps, 0.7 * draws.unit());
-        let solved = self.teacher.solve(&noise(), &times, &both);
+        let flow = |x: &Tensor, time: f64| self.teacher.flow(x, time, &both);
+        let solved = solve(&noise(), &times, flow);
         let from = 1 + draws.below(times.len() - 1);
         let again = &solved.end * (1.0 - times[from]) + noise() * times[from];
-        let end = self.teacher.solve(&again, &times[from..], &both).end;
+        let end = solve(&again, &times[from..], flow).end;
         let between = (times[from], again, end);
         (0..TOGETHER as i64)
             .map(|i| {
@@ -257,6 +264,33 @@ impl Task for Distil {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// x' = t has x(0) = x(1) - 1/2; x' = x has x(0) = x(1) / e. The method is of the second order: half the steps, four times the error.
+    #[test]
+    fn trajectories_end_where_they_should() {
+        let start = Tensor::from_slice(&[1.0f64, -2.0]);
+        let ends = |steps: usize, flow: fn(&Tensor, f64) -> Tensor| {
+            let times: Vec<f64> = (0..steps).map(|i| 1.0 - i as f64 / steps as f64).collect();
+            let solved = solve(&start, &times, flow);
+            assert_eq!((solved.points.len(), solved.points[0].0), (steps, 1.0));
+            assert!(solved.points[0].1.equal(&start));
+            Vec::<f64>::try_from(solved.end).unwrap()
+        };
+        let error = |steps| (ends(steps, |x, _| x.shallow_clone())[1] + 2.0 / std::f64::consts::E).abs();
+        assert!(error(80) < 1e-3 && (3.0..5.0).contains(&(error(40) / error(80))), "{} {}", error(40), error(80));
+        // Only its first step, of Euler's, is inexact in a slope that is linear in time: by half of its square.
+        let linear = ends(10, |x, t| x.ones_like() * t);
+        assert!((linear[0] - (1.0 - 0.5 - 0.005)).abs() < 1e-9, "{linear:?}");
+    }
+
+    #[test]
+    fn learned_points_differ_and_hold_the_first() {
+        for seed in 0..50 {
+            let found: Vec<usize> = learned(4, 6, &mut Draws::new(seed)).collect();
+            let different: std::collections::BTreeSet<_> = found.iter().collect();
+            assert!(found[0] == 0 && different.len() == 4 && found.iter().all(|i| *i < 6), "{found:?}");
+        }
+    }
 
     #[test]
     fn times_fall_from_one_and_stay_above_zero() {

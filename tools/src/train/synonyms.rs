@@ -4,33 +4,27 @@
 //! said of every caption, and of a noun or a definition of WordNet it learns to say what it said of the concept that is meant: the one
 //! that shares a synset with it, else the one whose name is nearest to it for MiniLM, if it is near enough. The denoiser stays as it is.
 
-use super::run::{Draws, Options, State, Task, no_grad, train as train_loop};
-use super::text::{Teacher, TextEncoder};
+use super::run::{Options, State, Task, no_grad, train as train_loop};
+use super::text::{Taught, Teacher, TextEncoder};
 use crate::dataset::caption::caption;
 use crate::dataset::pack::Stickers;
 use crate::dataset::scene::{Scene, Sources};
-use crate::net::params::{Params, mix, read_trained};
+use crate::draws::{Draws, mix};
+use crate::net::params::{Params, read_trained};
 use crate::net::torch::Torch;
 use crate::trained::{self, TEXT};
 use crate::wordnet::{self, Synset};
-use crate::words::{LEADING, LENGTH, Words};
+use crate::words::{LEADING, LENGTH};
 use anyhow::{Context, Result, ensure};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// Options of `train synonyms`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The packed data that `dataset` made.
-    #[arg(long)]
-    data: PathBuf,
-    /// The folder of all-MiniLM-L6-v2: model.safetensors, tokenizer.json.
-    #[arg(long)]
-    teacher: PathBuf,
-    /// WordNet's `data.noun`.
-    #[arg(long)]
-    wordnet: PathBuf,
+    #[command(flatten)]
+    taught: Taught,
     /// The text encoder: a run of `train text`, or an exported model directory.
     #[arg(long)]
     from: PathBuf,
@@ -53,15 +47,20 @@ pub fn train(args: Args) -> Result<()> {
     let device = args.options.device()?;
     let out = &args.options.out;
     std::fs::create_dir_all(out)?;
-    let data = Stickers::open(&args.data)?;
+    let data = Stickers::open(&args.taught.data)?;
     let before = TextEncoder::open(&args.from, device)?;
     std::fs::copy(trained::tokenizer(&args.from), out.join("tokenizer.json")).context("cannot keep the tokenizer")?;
     std::fs::write(out.join("config.json"), serde_json::to_string_pretty(&before.net)?)?;
-    let teacher = Teacher::open(&args.teacher, before.words(), &data, device)?;
-    let synsets = wordnet::nouns(&args.wordnet)?;
-    let meant = meant(&synsets, &data, args.nearest, |texts| teacher.sentences(before.words(), texts, device))?;
+    let teacher = Teacher::open(&args.taught.teacher, before.words(), &data, device)?;
+    let synsets = wordnet::nouns(&args.taught.wordnet)?;
+    let names: Vec<&str> = data.concepts().iter().map(|c| c.name.as_str()).collect();
+    let meant = meant(&synsets, &names, args.nearest, |texts| teacher.sentences(before.words(), texts, device))?;
     let (held_out, meant): (Vec<_>, Vec<_>) = meant.into_iter().partition(|m| mix(0, &m.text).is_multiple_of(50));
-    ensure!(!meant.is_empty() && !held_out.is_empty(), "{}: no noun of it is near a concept", args.wordnet.display());
+    ensure!(
+        !meant.is_empty() && !held_out.is_empty(),
+        "{}: no noun of it is near a concept",
+        args.taught.wordnet.display()
+    );
     println!("{} nouns and definitions, {} of them held out", meant.len() + held_out.len(), held_out.len());
     let params = Params::fresh(args.options.seed, device);
     let _ = no_grad(|| {
@@ -70,7 +69,7 @@ pub fn train(args: Args) -> Result<()> {
     params.close("the text encoder")?;
     let mut state = State::in_precision(params, args.options.precision);
     state.start_from(&read_trained(&args.from, &TEXT)?)?;
-    let sources = Sources::new(&data);
+    let sources = Sources::new(&data)?;
     let mut task = Hear { before, data, sources, meant, held_out, batch: args.options.batch };
     train_loop(&args.options, &mut state, &mut task)
 }
@@ -85,18 +84,17 @@ struct Meant {
 /// The nouns and definitions that mean a concept. `sentences` gives unit vectors of texts, `(N, width)`.
 fn meant(
     synsets: &[Synset],
-    data: &Stickers,
+    names: &[&str],
     nearest: f64,
     sentences: impl Fn(&[&str]) -> Result<Tensor>,
 ) -> Result<Vec<Meant>> {
-    let names: Vec<&str> = data.concepts().iter().map(|c| c.name.as_str()).collect();
     let known: HashMap<&str, usize> = names.iter().enumerate().map(|(i, name)| (*name, i)).collect();
     let short = |text: &str, most: usize| text.split(' ').count() <= most;
     let of_synset = |synset: &Synset| synset.words.iter().find_map(|w| known.get(w.as_str()).copied());
     let mut concepts: Vec<Option<usize>> = synsets.iter().map(of_synset).collect();
     let open: Vec<usize> =
         (0..synsets.len()).filter(|i| concepts[*i].is_none() && short(&synsets[*i].words[0], LONGEST[0])).collect();
-    let own = sentences(&names)?.transpose(0, 1);
+    let own = sentences(names)?.transpose(0, 1);
     for chunk in open.chunks(512) {
         let texts: Vec<&str> = chunk.iter().map(|i| synsets[*i].words[0].as_str()).collect();
         let (near, which) = sentences(&texts)?.matmul(&own).max_dim(1, false);
@@ -174,9 +172,8 @@ impl Hear {
 
     /// Mean squared errors of the two leading states and of the words', and the mean cosine of the pooled ones.
     fn compare(&self, params: &Params, pairs: &Pairs) -> Result<[Tensor; 3]> {
-        let device = params.device();
-        let (ids, mask) = ids_of(self.before.words(), &pairs.texts, device)?;
-        let (others, _) = ids_of(self.before.words(), &pairs.as_of, device)?;
+        let (ids, others) = (self.before.ids(&pairs.texts)?, self.before.ids(&pairs.as_of)?);
+        let mask = ids.ne(0).to_kind(Kind::Float);
         let wanted = aligned(&self.before.states_of(&others), &others, &ids);
         let states = self.before.net.forward(&Torch(params), &ids, LENGTH as i64).to_kind(Kind::Float);
         let squared = (&states - &wanted).square().mean_dim([2i64].as_slice(), false, Kind::Float);
@@ -188,13 +185,6 @@ impl Hear {
         let cosine = Tensor::cosine_similarity(&pooled(&states), &pooled(&wanted), 1, 1e-6).mean(Kind::Float);
         Ok([leading, words, cosine])
     }
-}
-
-fn ids_of(words: &Words, texts: &[String], device: Device) -> Result<(Tensor, Tensor)> {
-    let ids =
-        Tensor::from_slice(&words.table(texts)?).reshape([-1, LENGTH as i64]).to_device(device).to_kind(Kind::Int64);
-    let mask = ids.ne(0).to_kind(Kind::Float);
-    Ok((ids, mask))
 }
 
 /// The states of `others` `(B, L, W)` at the places of `ids`: the leading ones as they are, then word for word, the last word again
@@ -244,11 +234,40 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_noun_means_the_concept_of_its_synset_or_the_nearest_name() {
+        let synset = |words: &[&str], gloss: &str| Synset {
+            words: words.iter().map(|w| (*w).to_owned()).collect(),
+            gloss: gloss.into(),
+        };
+        let synsets = [
+            synset(&["auto", "automobile"], "a motor vehicle"),
+            synset(&["pooch"], &"very ".repeat(20)),
+            synset(&["justice"], "being just"),
+            synset(&["a noun of many words"], "left out"),
+        ];
+        // Directions of texts: the first is that of cars, the second that of dogs.
+        let sentences = |texts: &[&str]| {
+            let of = |text: &&str| match *text {
+                "automobile" => [1.0f32, 0.0, 0.0],
+                "dog" => [0.0, 1.0, 0.0],
+                "pooch" => [0.0, 0.8, 0.6],
+                "justice" => [0.3, 0.2, 0.93],
+                other => panic!("{other} is not asked for"),
+            };
+            let rows: Vec<[f32; 3]> = texts.iter().map(of).collect();
+            Ok(Tensor::from_slice(&rows.concat()).reshape([-1, 3]))
+        };
+        let found = meant(&synsets, &["dog", "automobile"], 0.5, sentences).unwrap();
+        let wanted = [("auto", 1), ("a motor vehicle", 1), ("pooch", 0)];
+        assert_eq!(found, wanted.map(|(text, concept)| Meant { text: text.into(), concept }));
+    }
+
+    #[test]
     fn states_are_aligned_word_for_word() {
         // [CLS] [MASK] words [SEP]: one word against three, and three against one.
         let ids = Tensor::from_slice(&[2i64, 4, 9, 3, 0, 0, 0, 2, 4, 9, 9, 9, 3, 0]).reshape([2, 7]);
         let others = Tensor::from_slice(&[2i64, 4, 5, 6, 7, 3, 0, 2, 4, 8, 3, 0, 0, 0]).reshape([2, 7]);
-        let states = Tensor::arange(14, (Kind::Float, Device::Cpu)).reshape([2, 7, 1])
+        let states = Tensor::arange(14, (Kind::Float, tch::Device::Cpu)).reshape([2, 7, 1])
             * others.ne(0).to_kind(Kind::Float).unsqueeze(-1);
         let got: Vec<f32> = Vec::try_from(aligned(&states, &others, &ids).flatten(0, -1)).unwrap();
         assert_eq!(got, [0.0, 1.0, 2.0, 5.0, 0.0, 0.0, 0.0, 7.0, 8.0, 9.0, 9.0, 9.0, 10.0, 0.0]);

@@ -1,13 +1,14 @@
 //! `train text`: a small BERT learns to give MiniLM-L6's whitened sentence vector, the drawing style and MiniLM's
 //! standardised token states, each at its own position.
 
-use super::run::{Draws, Options, State, Task, no_grad, train as train_loop};
+use super::run::{Options, State, Task, no_grad, train as train_loop};
 use crate::dataset::background::PALETTE;
 use crate::dataset::caption::{caption_on, captions};
 use crate::dataset::pack::{Concept, Stickers};
 use crate::dataset::style::phrases;
+use crate::draws::{Draws, mix};
 use crate::net::bert::Bert;
-use crate::net::params::{Params, mix, read_safetensors, read_trained};
+use crate::net::params::{Params, read_safetensors, read_trained};
 use crate::net::torch::Torch;
 use crate::trained::{self, TEXT};
 use crate::wordnet;
@@ -18,18 +19,25 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
+/// What text encoders are taught with.
+#[derive(clap::Args, Debug)]
+pub(super) struct Taught {
+    /// The packed data that `dataset` made.
+    #[arg(long)]
+    pub data: PathBuf,
+    /// The folder of all-MiniLM-L6-v2: model.safetensors, tokenizer.json.
+    #[arg(long)]
+    pub teacher: PathBuf,
+    /// WordNet's `data.noun`.
+    #[arg(long)]
+    pub wordnet: PathBuf,
+}
+
 /// Options of `train text`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The packed data that `dataset` made.
-    #[arg(long)]
-    data: PathBuf,
-    /// The folder of all-MiniLM-L6-v2: model.safetensors, tokenizer.json.
-    #[arg(long)]
-    teacher: PathBuf,
-    /// WordNet's `data.noun`.
-    #[arg(long)]
-    wordnet: PathBuf,
+    #[command(flatten)]
+    taught: Taught,
     /// Weights to begin with, and the tokenizer that they were trained with: `weights.safetensors` of an earlier run, or an
     /// exported model directory.
     #[arg(long)]
@@ -42,10 +50,10 @@ pub struct Args {
 pub fn train(args: Args) -> Result<()> {
     let device = args.options.device()?;
     std::fs::create_dir_all(&args.options.out)?;
-    let data = Stickers::open(&args.data)?;
-    let nouns = nouns(&args.wordnet)?;
+    let data = Stickers::open(&args.taught.data)?;
+    let nouns = nouns(&args.taught.wordnet)?;
     let words = words(&args, &data, &nouns)?;
-    let teacher = Teacher::open(&args.teacher, &words, &data, device)?;
+    let teacher = Teacher::open(&args.taught.teacher, &words, &data, device)?;
     let net = Bert::student(words.vocabulary() as i64, LENGTH as i64);
     std::fs::write(args.options.out.join("config.json"), serde_json::to_string_pretty(&net)?)?;
     let params = Params::fresh(args.options.seed, device);
@@ -80,7 +88,7 @@ fn words(args: &Args, data: &Stickers, nouns: &[String]) -> Result<Words> {
         // Of WordNet, the pieces that several entries use: rare ones are spelled from smaller pieces.
         let common = common_words(nouns, 5);
         let texts = captions.iter().map(String::as_str).chain(common.iter().map(String::as_str));
-        std::fs::write(&path, prune(&args.teacher.join("tokenizer.json"), texts)?)?;
+        std::fs::write(&path, prune(&args.taught.teacher.join("tokenizer.json"), texts)?)?;
     }
     Words::open(&path)
 }
@@ -347,10 +355,15 @@ impl TextEncoder {
     }
 
     /// `(B, LENGTH, 384)`.
-    pub fn states(&self, texts: &[&str]) -> Result<Tensor> {
-        let ids: Vec<i64> = texts.iter().map(|t| self.words.ids(t)).collect::<Result<Vec<_>>>()?.concat();
-        let ids = Tensor::from_slice(&ids).reshape([-1, LENGTH as i64]).to_device(self.params.device());
-        Ok(self.states_of(&ids))
+    pub fn states<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Tensor> {
+        Ok(self.states_of(&self.ids(texts)?))
+    }
+
+    /// `(B, LENGTH)` int64, on the device.
+    pub fn ids<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Tensor> {
+        let words = &self.words;
+        let ids: Vec<Vec<i64>> = texts.par_iter().map(|t| words.ids(t.as_ref())).collect::<Result<_>>()?;
+        Ok(Tensor::from_slice(&ids.concat()).reshape([-1, LENGTH as i64]).to_device(self.params.device()))
     }
 
     /// `(B, LENGTH)` ids -> `(B, LENGTH, 384)`.
