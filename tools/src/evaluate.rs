@@ -8,7 +8,6 @@ mod cells;
 mod coder;
 mod compositions;
 mod diversity;
-mod draws;
 mod features;
 mod gallery;
 mod kid;

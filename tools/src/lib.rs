@@ -2,6 +2,7 @@
 //! one subcommand a stage.
 
 pub mod dataset;
+pub mod draws;
 pub mod evaluate;
 pub mod export;
 #[cfg(feature = "train")]

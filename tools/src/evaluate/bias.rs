@@ -86,7 +86,7 @@ fn gender_classifier(lab: &mut Lab) -> Result<Classifier> {
     let rows = lab.rows();
     let vectors = lab.features_of(&known.iter().map(|k| rows[k.picture]).collect::<Vec<_>>())?;
     let shipped = lab.style(SHIPPED)?;
-    Ok(Classifier::fit(&vectors, &known, GENDERS.len(), |known| lab.data.style(known.picture) == shipped))
+    Classifier::fit(&vectors, &known, GENDERS.len(), |known| lab.data.style(known.picture) == shipped)
 }
 
 /// By colours alone, from drawings in the shipped style of data that was packed with skin tones.
@@ -96,7 +96,7 @@ fn tone_classifier(data: &Stickers) -> Result<Classifier> {
         tones(data).into_iter().filter(|known| Some(data.style(known.picture)) == shipped).collect();
     let toned = known.iter().any(|k| k.class == 1);
     ensure!(toned, "the file of --tones has no skin tones: pack it with `dataset --skin-tones`");
-    Ok(Classifier::fit(&all_colours(&drawn(data, &known)?)?, &known, TONES.len(), |_| true))
+    Classifier::fit(&all_colours(&drawn(data, &known)?)?, &known, TONES.len(), |_| true)
 }
 
 fn drawn(data: &Stickers, known: &[Known]) -> Result<Vec<Picture>> {

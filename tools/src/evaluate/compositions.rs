@@ -13,7 +13,6 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use undiffuse::pipeline::Picture;
 
-use super::draws::Draws;
 use super::lab::{Lab, picture};
 use super::report::{Section, Table};
 use super::retrieval::Share;
@@ -21,6 +20,7 @@ use super::sheet::tiled;
 use crate::dataset::pack::SIDE;
 use crate::dataset::scene::Scene;
 use crate::dataset::style::SHIPPED;
+use crate::draws::{Draws, mix};
 use judge::{Judge, Verdict};
 use tasks::{Asked, Task};
 use things::THINGS;
@@ -32,8 +32,6 @@ const DRAWINGS: usize = 3;
 const FEWEST: usize = 10;
 /// Pictures a row of the sheet.
 const COLUMNS: usize = 25;
-/// What [`Draws`] are for.
-const PURPOSE: u32 = 10;
 
 /// Asks for 200 compositions, and writes compositions.png, two rows a task.
 ///
@@ -42,7 +40,7 @@ const PURPOSE: u32 = 10;
 pub fn measure(lab: &mut Lab) -> Result<Section> {
     let things = known(lab)?;
     let (shipped, others): (Vec<usize>, Vec<Vec<usize>>) = things.into_iter().map(|t| (t.shipped, t.others)).unzip();
-    let mut draws = Draws::new(lab.args.cells_seed, PURPOSE);
+    let mut draws = Draws::new(mix(lab.args.cells_seed, "compositions"));
     let asked = tasks::asked(&lab.data, &shipped, EACH, &mut draws)?;
     let judge = Judge::fit(&lab.data, &others, &mut lab.net, &mut draws)?;
 

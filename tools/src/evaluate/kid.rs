@@ -10,17 +10,15 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::cells::Row;
-use super::draws::Draws;
 use super::lab::{Lab, asked};
 use super::maker::{How, With};
 use super::report::{Section, Table, hashes};
 use crate::dataset::style::SHIPPED;
+use crate::draws::{Draws, mix};
 
 /// Subsets, and pictures in each, at most half of all.
 const SUBSETS: usize = 100;
 const SUBSET: usize = 200;
-/// What [`Draws`] are for.
-const PURPOSE: u32 = 1;
 
 /// A distance, times 1000.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -79,7 +77,8 @@ fn drawings(lab: &Lab, count: usize) -> Result<[Vec<Row>; 2]> {
     let shipped = lab.style(SHIPPED)?;
     let mut seen = BTreeSet::new();
     let rows: Vec<Row> = lab.rows().into_iter().filter(|r| r.style == shipped && seen.insert(r.concept)).collect();
-    let mut order = Draws::new(lab.args.cells_seed, PURPOSE).some(rows.len(), rows.len()).into_iter().map(|i| rows[i]);
+    let mut order =
+        Draws::new(mix(lab.args.cells_seed, "kid")).some(rows.len(), rows.len()).into_iter().map(|i| rows[i]);
     let chosen: Vec<Row> = order.by_ref().take(count.min(rows.len() / 2)).collect();
     let others: Vec<Row> = order.take(chosen.len()).collect();
     ensure!(chosen.len() >= 4, "{} has {} drawings in the shipped style, too few", lab.args.data.display(), rows.len());
@@ -120,7 +119,7 @@ fn ratios(measured: &[Measured]) -> Vec<(usize, f64)> {
 
 /// Pairs of subsets of `n` made and `n` real pictures, the same for all models.
 fn subsets(n: usize, seed: u64) -> Vec<[Vec<usize>; 2]> {
-    let mut draws = Draws::new(seed, PURPOSE + 1);
+    let mut draws = Draws::new(mix(seed, "subsets"));
     let size = SUBSET.min(n / 2);
     (0..SUBSETS).map(|_| [draws.some(size, n), draws.some(size, n)]).collect()
 }
@@ -191,7 +190,7 @@ mod tests {
 
     #[test]
     fn the_same_distribution_is_at_zero_and_another_is_not() {
-        let mut draws = Draws::new(1, 0);
+        let mut draws = Draws::new(1);
         let mut set = |middle: f64| -> Vec<Vec<f32>> {
             (0..80).map(|_| (0..4).map(|_| (middle + draws.unit() - 0.5) as f32).collect()).collect()
         };

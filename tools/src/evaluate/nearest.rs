@@ -9,13 +9,13 @@ use undiffuse::pipeline::{Picture, Size};
 
 use super::cells::Row;
 use super::coder;
-use super::draws::Draws;
 use super::features::Features;
 use super::lab::{Lab, picture};
 use super::report::{Section, Table};
 use super::sheet::tiled;
 use crate::dataset::pack::{SIDE, Stickers};
 use crate::dataset::style::SHIPPED;
+use crate::draws::{Draws, mix};
 use crate::picture::{Placement, place};
 
 /// Training pictures that are compared, beside those of the same concept: the nearest by their pixels.
@@ -24,8 +24,6 @@ const CANDIDATES: usize = 20;
 const PAIRS: usize = 20;
 /// Pixels are compared in blocks of 4x4.
 const BLOCK: usize = 4;
-/// What [`Draws`] are for.
-const PURPOSE: u32 = 20;
 
 /// A picture's nearest training picture.
 #[derive(Clone, Copy, Debug)]
@@ -89,7 +87,7 @@ fn asked(lab: &Lab, count: usize) -> Result<[Vec<Row>; 2]> {
         "{} has no held-out cell or no trained one",
         lab.args.data.display()
     );
-    let mut draws = Draws::new(lab.args.cells_seed, PURPOSE);
+    let mut draws = Draws::new(mix(lab.args.cells_seed, "nearest"));
     Ok([trained, held_out].map(|rows| draws.some(count, rows.len()).into_iter().map(|i| rows[i]).collect()))
 }
 

@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn distance_is_zero_for_equal_sets_and_grows_with_a_shift() {
         let mixture = Mixture::camera();
-        let mut draws = crate::train::run::Draws::new(4);
+        let mut draws = crate::draws::Draws::new(4);
         let set = mixture.draw(500, || draws.unit(), &mut undiffuse::sampler::TorchNoise::new(4));
         let shifted = |by: f32| set.iter().map(|v| v + by).collect::<Vec<f32>>();
         let distances = [0.0, 0.05, 0.1, 0.2, 0.5].map(|by| energy_distance(&set, &shifted(by)));
@@ -108,7 +108,7 @@ mod tests {
     fn noise_is_odd_and_truth_is_not() {
         let mixture = Mixture::camera();
         let draw = |seed| {
-            let mut draws = crate::train::run::Draws::new(seed);
+            let mut draws = crate::draws::Draws::new(seed);
             mixture.draw(2000, || draws.unit(), &mut undiffuse::sampler::TorchNoise::new(seed))
         };
         let judge = Judge::new(&mixture, draw(1));

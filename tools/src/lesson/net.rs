@@ -2,10 +2,11 @@
 
 use super::density::Mixture;
 use super::samples::Denoiser;
+use crate::draws::Draws;
 use crate::net::params::Params;
 use crate::net::torch::Torch;
 use crate::net::{Init, Layers};
-use crate::train::run::{Draws, Task, no_grad, tensor};
+use crate::train::run::{Task, no_grad, tensor};
 use anyhow::Result;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};

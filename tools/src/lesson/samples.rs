@@ -2,7 +2,7 @@
 
 use super::density::Mixture;
 use super::distance::points;
-use crate::net::params::mix;
+use crate::draws::mix;
 use crate::train::run::interrupted;
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
@@ -214,8 +214,8 @@ pub fn score_error(denoiser: &dyn Denoiser, exact: &Exact, pictures: &[f32], t: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::draws::Draws;
     use crate::lesson::distance::Judge;
-    use crate::train::run::Draws;
 
     fn draw(mixture: &Mixture, count: usize, seed: u64) -> Vec<f32> {
         let mut draws = Draws::new(seed);

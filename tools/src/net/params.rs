@@ -1,6 +1,7 @@
 //! The parameters of a network by name, with their moments and running averages: everything that a checkpoint holds.
 
 use super::Init;
+use crate::draws::mix;
 use crate::trained;
 use anyhow::{Context, Result, bail};
 use std::cell::RefCell;
@@ -111,12 +112,6 @@ impl Params {
     pub fn count(&self) -> usize {
         self.tensors.borrow().values().map(Tensor::numel).sum()
     }
-}
-
-/// A seed for `name` under `seed`: FNV-1a over both.
-pub fn mix(seed: u64, name: &str) -> u64 {
-    let bytes = seed.to_le_bytes().into_iter().chain(name.bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)) >> 1
 }
 
 /// Reads a safetensors file.

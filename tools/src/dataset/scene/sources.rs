@@ -1,5 +1,7 @@
 //! Which pictures scenes are made of, and how often.
 
+use anyhow::{Result, ensure};
+
 use super::super::pack::Stickers;
 use super::super::style::SHIPPED;
 use super::{pair, tint};
@@ -15,16 +17,16 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// # Panics
+    /// # Errors
     /// If all pictures are held out or have no weight.
-    pub fn new(data: &Stickers) -> Self {
+    pub fn new(data: &Stickers) -> Result<Self> {
         let any = pools(data, &vec![true; data.concepts().len()]);
-        assert!(!any.is_empty(), "no picture may be trained on");
+        ensure!(!any.is_empty(), "no picture of the data may be trained on: each is held out or has the weight 0");
         let tintable: Vec<bool> = data.concepts().iter().map(tint::tintable).collect();
         let pairable: Vec<bool> = data.concepts().iter().map(|c| pair::pairable(&c.name)).collect();
         let mut pairs = pools(data, &pairable);
         pairs.retain(|pool| data.concept(pool.pictures[0]) != data.concept(*pool.pictures.last().unwrap_or(&0)));
-        Self { any, tintable: pools(data, &tintable), pairable: pairs }
+        Ok(Self { any, tintable: pools(data, &tintable), pairable: pairs })
     }
 
     /// The first picture of a concept in a style that may be trained on.

@@ -15,6 +15,10 @@ const CONCEPTS: [(&str, &str, &str, [u8; 3]); 5] = [
 
 /// A disk of the concept's colour for each concept and style; the ghost is held out.
 fn data() -> Stickers {
+    packed(|concept| concept == 4)
+}
+
+fn packed(held_out: impl Fn(usize) -> bool) -> Stickers {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("p");
     let concept = |(name, group, subgroup, _): &(&str, &str, &str, _)| Concept {
@@ -28,7 +32,7 @@ fn data() -> Stickers {
         rgba: disk(CONCEPTS[i / 2].3),
         style: (i % 2) as u8,
         concept: (i / 2) as u32,
-        held_out: i / 2 == 4,
+        held_out: held_out(i / 2),
         weight: 1.0,
     };
     let stickers: Vec<Sticker> = (0..10).map(sticker).collect();
@@ -53,7 +57,7 @@ fn units(seed: u64) -> impl FnMut() -> f64 {
 }
 
 fn scenes(data: &Stickers, count: usize) -> Vec<Scene> {
-    let (sources, mut unit) = (Sources::new(data), units(7));
+    let (sources, mut unit) = (Sources::new(data).unwrap(), units(7));
     (0..count).map(|_| Scene::draw(&sources, data, &mut unit)).collect()
 }
 
@@ -108,7 +112,7 @@ fn captions_of_pairs_are_as_wanted() {
 #[test]
 fn what_can_be_said_is_listed() {
     let data = data();
-    let sources = Sources::new(&data);
+    let sources = Sources::new(&data).unwrap();
     for seed in 0..40 {
         let scene = Scene::draw(&sources, &data, &mut units(seed));
         let mut unit = units(99);
@@ -169,7 +173,7 @@ fn shares_are_as_stated() {
 #[test]
 fn the_same_numbers_give_the_same_scene() {
     let data = data();
-    let sources = Sources::new(&data);
+    let sources = Sources::new(&data).unwrap();
     let once = |seed| {
         let mut unit = units(seed);
         let scene = Scene::draw(&sources, &data, &mut unit);
@@ -195,7 +199,7 @@ fn what_is_not_exact_is_refused() {
     assert!(refused(Scene::pair(&data, 0, 3, None)).contains("different styles"));
     assert!(refused(Scene::pair(&data, 0, 0, None)).contains("one concept"));
     assert!(refused(Scene::pair(&data, 0, 99, None)).contains("there is no picture 99"));
-    let sources = Sources::new(&data);
+    let sources = Sources::new(&data).unwrap();
     assert_eq!([sources.picture(&data, 1, 1), sources.picture(&data, 4, 0)], [Some(3), None]);
 }
 
@@ -206,4 +210,10 @@ fn tints_are_seen_on_what_is_behind() {
         let (name, colour) = PALETTE[behind(tint, &mut unit)];
         assert!(name != TINTS[tint].name && distance(colour, TINTS[tint].colour) > CONTRAST, "{name}");
     }
+}
+
+#[test]
+fn data_without_a_picture_to_train_on_is_refused() {
+    let error = Sources::new(&packed(|_| true)).err().unwrap().to_string();
+    assert!(error.contains("no picture of the data may be trained on"), "{error}");
 }

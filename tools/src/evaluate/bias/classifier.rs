@@ -1,8 +1,10 @@
 //! A classifier of pictures whose accuracy is known: each drawing is judged by one that was fitted without its subject.
 
+use anyhow::Result;
 use serde::Serialize;
 
 use super::people::Known;
+use crate::draws::mix;
 use crate::evaluate::retrieval::Share;
 use crate::evaluate::ridge::Ridge;
 
@@ -24,7 +26,10 @@ pub struct Shares(pub Vec<Share>);
 impl Classifier {
     /// Fits to vectors of drawings whose class is below `classes`. `counts` says which of them accuracy is told of: those that look as the
     /// pictures that will be judged.
-    pub fn fit(vectors: &[Vec<f32>], known: &[Known], classes: usize, counts: impl Fn(&Known) -> bool) -> Self {
+    ///
+    /// # Errors
+    /// If there is no vector, or one holds a number that is not finite.
+    pub fn fit(vectors: &[Vec<f32>], known: &[Known], classes: usize, counts: impl Fn(&Known) -> bool) -> Result<Self> {
         let fit = |of: &[usize]| {
             let some: Vec<Vec<f32>> = of.iter().map(|i| vectors[*i].clone()).collect();
             Ridge::fit(&some, &of.iter().map(|i| known[*i].class).collect::<Vec<_>>(), classes)
@@ -37,12 +42,12 @@ impl Classifier {
             if judged.is_empty() || others.is_empty() {
                 continue;
             }
-            let ridge = fit(&others);
+            let ridge = fit(&others)?;
             judged.iter().for_each(|i| confusion[known[*i].class][ridge.best(&vectors[*i])] += 1);
         }
         let right = (0..classes).map(|class| confusion[class][class]).sum();
         let accuracy = Share::new(right, confusion.iter().flatten().sum());
-        Self { ridge: fit(&(0..known.len()).collect::<Vec<_>>()), accuracy, confusion }
+        Ok(Self { ridge: fit(&(0..known.len()).collect::<Vec<_>>())?, accuracy, confusion })
     }
 
     /// The shares of the classes among pictures.
@@ -55,7 +60,7 @@ impl Classifier {
 
 /// The part of a subject, the same wherever it stands.
 fn part_of(subject: &str) -> usize {
-    subject.bytes().fold(0, |sum, byte| (sum * 31 + usize::from(byte)) % 1_000_003) % PARTS
+    (mix(0, subject) % PARTS as u64) as usize
 }
 
 #[cfg(test)]
@@ -75,9 +80,9 @@ mod tests {
         let known: Vec<Known> =
             (0..120).map(|i| Known { picture: i, class: i % 3, subject: format!("subject {}", i / 3) }).collect();
         let vectors: Vec<Vec<f32>> = (0..120).map(|i| vector(i % 3, i / 3)).collect();
-        let all = Classifier::fit(&vectors, &known, 3, |_| true);
+        let all = Classifier::fit(&vectors, &known, 3, |_| true).unwrap();
         assert_eq!((all.accuracy.hits, all.accuracy.of), (120, 120));
-        let some = Classifier::fit(&vectors, &known, 3, |known| known.picture < 30);
+        let some = Classifier::fit(&vectors, &known, 3, |known| known.picture < 30).unwrap();
         assert_eq!((some.accuracy.of, &some.confusion[1]), (30, &vec![0, 10, 0]));
         let shares = all.shares(&[vector(0, 1), vector(2, 1), vector(2, 5), vector(2, 7)]);
         assert_eq!(shares.0.iter().map(|s| s.hits).collect::<Vec<_>>(), [1, 0, 3]);
@@ -86,6 +91,6 @@ mod tests {
         let labels = |i: usize| i / 3 % 3;
         let known: Vec<Known> = known.into_iter().map(|k| Known { class: labels(k.picture), ..k }).collect();
         let vectors: Vec<Vec<f32>> = (0..120).map(|i| vector(0, i / 3)).collect();
-        assert!(Classifier::fit(&vectors, &known, 3, |_| true).accuracy.percent < 60.0);
+        assert!(Classifier::fit(&vectors, &known, 3, |_| true).unwrap().accuracy.percent < 60.0);
     }
 }

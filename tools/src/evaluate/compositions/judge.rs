@@ -10,7 +10,7 @@ use super::tasks::Truth;
 use crate::dataset::background::{PALETTE, TINTS};
 use crate::dataset::pack::{SIDE, Stickers};
 use crate::dataset::scene::Scene;
-use crate::evaluate::draws::Draws;
+use crate::draws::Draws;
 use crate::evaluate::features::Features;
 use crate::evaluate::lab::picture;
 use crate::evaluate::ridge::Ridge;
@@ -64,7 +64,7 @@ impl Judge {
                 }
             }
         }
-        Ok(Self { things: Ridge::fit(&net.of(&crops)?, &labels, drawings.len()) })
+        Ok(Self { things: Ridge::fit(&net.of(&crops)?, &labels, drawings.len())? })
     }
 
     /// A verdict a picture.

@@ -7,7 +7,7 @@ use crate::dataset::background::{PALETTE, TINTS};
 use crate::dataset::pack::Stickers;
 use crate::dataset::scene::Scene;
 use crate::dataset::style::SHIPPED;
-use crate::evaluate::draws::Draws;
+use crate::draws::Draws;
 
 /// What a prompt tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn scenes_are_what_the_prompts_say_and_the_wrong_ones_are_not() {
         let data = data();
-        let all = asked(&data, &[0, 1, 2, 3, 4], 20, &mut Draws::new(1, 1)).unwrap();
+        let all = asked(&data, &[0, 1, 2, 3, 4], 20, &mut Draws::new(1)).unwrap();
         assert_eq!(all.len(), 80);
         let name = |thing: usize| data.concepts()[thing].name.as_str();
         for a in &all {

@@ -1,28 +1,26 @@
 //! Seeded choices.
 
-use undiffuse::sampler::philox4x32_10;
-
-/// Uniform numbers that a seed and a purpose determine, whatever else was drawn.
-pub struct Draws {
-    key: [u32; 2],
-    counter: u32,
-    purpose: u32,
-}
+/// Seeded draws (SplitMix64, Steele et al. 2014).
+pub struct Draws(u64);
 
 impl Draws {
-    pub fn new(seed: u64, purpose: u32) -> Self {
-        Self { key: [seed as u32, (seed >> 32) as u32], counter: 0, purpose }
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
     }
 
     /// Uniform in [0, 1).
     pub fn unit(&mut self) -> f64 {
-        let [high, low, ..] = philox4x32_10([self.counter, self.purpose, 0, 0], self.key);
-        self.counter = self.counter.wrapping_add(1);
-        let bits = u64::from(high) << 32 | u64::from(low);
-        (bits >> 11) as f64 / (1u64 << 53) as f64
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Uniform in 0..n; `n` must not be 0.
+    /// Uniform in 0..n.
     pub fn below(&mut self, n: usize) -> usize {
         ((self.unit() * n as f64) as usize).min(n.saturating_sub(1))
     }
@@ -37,6 +35,12 @@ impl Draws {
     }
 }
 
+/// A seed for `name` under `seed`: FNV-1a over both.
+pub fn mix(seed: u64, name: &str) -> u64 {
+    let bytes = seed.to_le_bytes().into_iter().chain(name.bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)) >> 1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,7 +48,7 @@ mod tests {
 
     #[test]
     fn some_are_different_and_each_is_as_likely() {
-        let mut draws = Draws::new(3, 1);
+        let mut draws = Draws::new(3);
         let mut counts = [0; 5];
         for _ in 0..5000 {
             let some = draws.some(2, 5);
@@ -56,9 +60,13 @@ mod tests {
     }
 
     #[test]
-    fn seed_and_purpose_determine_what_is_drawn() {
-        let first = |seed, purpose| Draws::new(seed, purpose).unit();
-        assert_eq!(first(1, 2), first(1, 2));
-        assert!(first(1, 2) != first(1, 3) && first(1, 2) != first(2, 2) && first(1, 2) != first(1 | 1 << 40, 2));
+    fn seed_and_name_determine_what_is_drawn() {
+        let first = |seed, name: &str| Draws::new(mix(seed, name)).unit();
+        assert_eq!(first(1, "a"), first(1, "a"));
+        assert!(
+            first(1, "a") != first(1, "b")
+                && first(1, "a") != first(2, "a")
+                && first(1, "a") != first(1 | 1 << 40, "a")
+        );
     }
 }
