@@ -2,6 +2,8 @@
 
 mod compare;
 mod cpu;
+#[cfg(feature = "vulkan")]
+mod vulkan;
 pub mod reference;
 mod threads;
 

@@ -1,0 +1,1 @@
+//! Steps along axes: reductions, softmax, gated halves.
