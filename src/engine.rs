@@ -93,11 +93,13 @@ pub enum Backend {
     Cpu,
     /// The whole graph in tract, as it is: what the others are compared with.
     Tract,
+    /// A Vulkan device: the one that `UNDIFFUSE_DEVICE` names, else the first GPU.
+    Vulkan,
 }
 
 impl Backend {
     /// Every backend there is.
-    pub const ALL: [Backend; 3] = [Backend::Auto, Backend::Cpu, Backend::Tract];
+    pub const ALL: [Backend; 4] = [Backend::Auto, Backend::Cpu, Backend::Tract, Backend::Vulkan];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
@@ -105,6 +107,7 @@ impl Backend {
             Backend::Auto => "auto",
             Backend::Cpu => "cpu",
             Backend::Tract => "tract",
+            Backend::Vulkan => "vulkan",
         }
     }
 }
@@ -164,7 +167,7 @@ impl FromStr for Weights {
 /// An engine for `graph` on `backend`, with weights as they are stored.
 ///
 /// # Errors
-/// None today; `Engine` once a backend can be missing on a machine.
+/// `Unsupported` for Vulkan where there is no device.
 pub fn load(graph: Graph, backend: Backend, threads: &Threads) -> Result<Box<dyn Engine>> {
     load_with(graph, backend, Weights::Stored, threads)
 }
@@ -172,13 +175,19 @@ pub fn load(graph: Graph, backend: Backend, threads: &Threads) -> Result<Box<dyn
 /// An engine for `graph` on `backend` that keeps its weights as `weights` says.
 ///
 /// # Errors
-/// `Invalid` for tract with anything but [`Weights::Stored`].
+/// `Invalid` for tract and Vulkan with anything but [`Weights::Stored`]; `Unsupported` for Vulkan where there is no device.
 pub fn load_with(graph: Graph, backend: Backend, weights: Weights, threads: &Threads) -> Result<Box<dyn Engine>> {
     match backend {
         Backend::Auto | Backend::Cpu => Ok(Box::new(cpu::Cpu::new(graph, weights, threads))),
-        Backend::Tract if weights != Weights::Stored => fail!(Invalid, "tract keeps weights as they are stored")
-            .map_err(|error: Error| error.advise("use the backend cpu for int8 weights")),
+        Backend::Tract | Backend::Vulkan if weights != Weights::Stored => {
+            fail!(Invalid, "{backend} keeps weights as they are stored")
+                .map_err(|error: Error| error.advise("use the backend cpu for int8 weights"))
+        }
         Backend::Tract => Ok(Box::new(reference::Reference::new(graph, threads))),
+        #[cfg(feature = "vulkan")]
+        Backend::Vulkan => Ok(Box::new(vulkan::Vulkan::new(graph)?)),
+        #[cfg(not(feature = "vulkan"))]
+        Backend::Vulkan => fail!(Unsupported, "this program was built without its feature \"vulkan\""),
     }
 }
 
@@ -290,7 +299,7 @@ mod tests {
             assert_eq!(backend.to_string().parse::<Backend>().unwrap(), backend);
         }
         let message = "gpu".parse::<Backend>().unwrap_err().to_string();
-        assert_eq!(message, "unknown backend \"gpu\"; use one of auto, cpu, tract");
+        assert_eq!(message, "unknown backend \"gpu\"; use one of auto, cpu, tract, vulkan");
     }
 
     #[test]

@@ -8,6 +8,11 @@ const ALIGN: usize = 64;
 
 /// Sets lifetimes and offsets of all buffers and the size of the arena.
 pub(crate) fn place(plan: &mut Plan) {
+    place_aligned(plan, ALIGN);
+}
+
+/// The same, with every buffer on a multiple of `align` bytes.
+pub(crate) fn place_aligned(plan: &mut Plan, align: usize) {
     lifetimes(plan);
     // The largest first, each at the lowest place that is free during its whole life.
     let mut order: Vec<usize> = (0..plan.buffers.len()).collect();
@@ -31,7 +36,7 @@ pub(crate) fn place(plan: &mut Plan) {
             if offset + buffer.bytes() <= start {
                 break;
             }
-            offset = offset.max(end.next_multiple_of(ALIGN));
+            offset = offset.max(end.next_multiple_of(align));
         }
         plan.arena = plan.arena.max(offset + buffer.bytes());
         plan.buffers[index].offset = offset;

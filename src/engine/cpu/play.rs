@@ -222,7 +222,7 @@ impl<'a> Scene<'a> {
         let out_shape = &self.step.write.view.shape;
         let (batch, matrix) = out_shape.split_at(out_shape.len() - 2);
         let (m, n, k) = (matrix[0], matrix[1], *a.view.shape.last().unwrap_or(&1));
-        let (a, b) = (batches(&a.view, batch), batches(&b.view, batch));
+        let (a, b) = (a.view.matrices(batch), b.view.matrices(batch));
         let transposed = b.1[1] != 1 && n != 1;
         let stride = if transposed { b.1[1] } else { b.1[0] };
         let mut places = Vec::new();
@@ -239,18 +239,6 @@ impl<'a> Scene<'a> {
         }
         Ok(())
     }
-}
-
-/// The leading axes of a view broadcast to `batch`, and the strides of the last two.
-fn batches(view: &View, batch: &[usize]) -> (View, [usize; 2]) {
-    let (shape, matrix) = view.shape.split_at(view.shape.len() - 2);
-    let (strides, last) = view.strides.split_at(view.strides.len() - 2);
-    let leading = View { offset: view.offset, shape: shape.to_vec(), strides: strides.to_vec() };
-    let wide = leading.broadcast(batch).unwrap_or_else(|| View::dense(batch));
-    let stride = |axis: usize| if matrix[axis] == 1 { 1 } else { last[axis] };
-    // A matrix of one row or column lies either way round.
-    let rows = if matrix[0] == 1 { matrix[1] } else { stride(0) };
-    (wide, [rows, if matrix[1] == 1 { 1 } else { last[1] }])
 }
 
 fn picture_rows(view: &View) -> usize {

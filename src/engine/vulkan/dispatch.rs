@@ -4,6 +4,7 @@
 
 use super::limits::Limits;
 use crate::error::Result;
+use crate::graph::net::Content;
 use crate::graph::op::{Activation, Op};
 use crate::graph::plan::{At, Operand, Plan, Step, Work};
 use crate::value::DType;
@@ -11,6 +12,7 @@ use std::fmt::Write;
 
 mod axis;
 mod conv;
+mod gemm;
 mod head;
 mod matrix;
 mod movement;
@@ -92,6 +94,38 @@ pub(super) struct Upload {
 pub(super) enum Layout {
     /// All its elements as they lie in the file, four bytes each.
     Raw,
+    Matrix(Matrix),
+}
+
+/// A fixed right-hand side: for every group the rows `(segment, segment, k)`, filled up with zeros to a multiple of four columns.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Matrix {
+    /// The first element.
+    pub(super) first: usize,
+    /// How many, and elements from one to the next.
+    pub(super) groups: (usize, usize),
+    pub(super) segments: [(usize, usize); 2],
+    pub(super) rows: (usize, usize),
+    pub(super) columns: (usize, usize),
+    /// Whether elements take two bytes.
+    pub(super) halves: bool,
+}
+
+impl Matrix {
+    /// Rows of a group.
+    pub(super) fn depth(&self) -> usize {
+        self.segments[0].0 * self.segments[1].0 * self.rows.0
+    }
+
+    /// Elements from row to row on the device.
+    pub(super) fn stride(&self) -> usize {
+        self.columns.0.next_multiple_of(4)
+    }
+
+    /// Bytes on the device.
+    pub(super) fn bytes(&self) -> usize {
+        self.groups.0 * self.depth() * self.stride() * if self.halves { 2 } else { 4 }
+    }
 }
 
 /// The planner of a program: it turns the steps of `plan` into dispatches within `limits`.
@@ -117,6 +151,11 @@ impl Lowering<'_> {
             self.uploads.len() - 1
         });
         Slot::Upload(index)
+    }
+
+    /// Whether something fixed is 16-bit floats in its file.
+    pub(super) fn is_half(&self, fixed: usize) -> bool {
+        matches!(&self.plan.fixed[fixed].content, Content::Weight(weight, _) if weight.element.name() == "FLOAT16")
     }
 
     pub(super) fn reads(&mut self, operand: &Operand) -> Binding {

@@ -75,15 +75,15 @@ fn walk(
 }
 
 /// Views of one shape with axes joined where all of them allow it.
-struct Joined {
-    shape: Vec<usize>,
+pub(super) struct Joined {
+    pub(super) shape: Vec<usize>,
     offsets: Vec<usize>,
     /// Of each view.
-    strides: Vec<Vec<usize>>,
+    pub(super) strides: Vec<Vec<usize>>,
 }
 
 impl Joined {
-    fn of(views: &[View]) -> Joined {
+    pub(super) fn of(views: &[View]) -> Joined {
         let (mut shape, mut strides): (Vec<usize>, Vec<Vec<usize>>) = (Vec::new(), vec![Vec::new(); views.len()]);
         for (axis, &length) in views[0].shape.iter().enumerate().filter(|(_, length)| **length != 1) {
             let joins = !shape.is_empty()
