@@ -1,6 +1,8 @@
 //! The `undiffuse` command.
 
 pub mod bench;
+mod bytes;
+mod cache;
 pub mod generate;
 pub mod inspect;
 pub mod run;

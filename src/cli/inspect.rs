@@ -124,7 +124,8 @@ fn plan(graph: &Graph, axes: &[Axis]) -> Value {
             "inputs": named.iter().map(|(name, shape)| json!({ "name": name, "shape": shape })).collect::<Vec<_>>(),
             "fusions": plan.fusions.iter().map(|(rule, count)| ((*rule).to_owned(), json!(count))).collect::<Map<_, _>>(),
             "steps": plan.steps, "arena_bytes": plan.memory.arena, "memory": plan.memory,
-            "peak_bytes": plan.memory.peak(), "listing": plan.listing.lines().collect::<Vec<_>>(),
+            "peak_bytes": plan.memory.peak(),
+            "streamed": plan.streamed, "streamed_peak_bytes": plan.streamed.peak(), "listing": plan.listing.lines().collect::<Vec<_>>(),
         }),
         Err(error) => json!({ "error": error.to_string() }),
     }
@@ -196,8 +197,8 @@ fn graph_text(graph: &Value) -> String {
         let _ = writeln!(out, "  arena      {} bytes", plan["arena_bytes"]);
         let _ = writeln!(
             out,
-            "  peak       {} bytes, {} of them packed weights",
-            plan["peak_bytes"], plan["memory"]["weights"]
+            "  peak       {} bytes, {} of them packed weights; {} where those stay in the cache's file (--memory-budget)",
+            plan["peak_bytes"], plan["memory"]["weights"], plan["streamed_peak_bytes"]
         );
         list(&plan["listing"]).for_each(|line| {
             let _ = writeln!(out, "    {}", plain(line));

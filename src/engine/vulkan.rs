@@ -109,10 +109,11 @@ impl Engine for Vulkan {
         Ok(match &self.state {
             State::Idle => None,
             State::Planned { plan, program, .. } => {
-                Some(Footprint { memory: memory_of(plan, program), held: false, outputs: shapes_of(plan) })
+                Some(Footprint { memory: memory_of(plan, program), streamed: None, held: 0, outputs: shapes_of(plan) })
             }
             State::Ready { memory, outputs, .. } => {
-                Some(Footprint { memory: *memory, held: true, outputs: outputs.clone() })
+                let held = memory.weights + memory.arena;
+                Some(Footprint { memory: *memory, streamed: None, held, outputs: outputs.clone() })
             }
         })
     }
@@ -129,6 +130,9 @@ impl Engine for Vulkan {
         self.state = State::Ready { shapes, ready: Box::new(ready), memory, outputs };
         Ok(())
     }
+
+    /// Weights lie on the device.
+    fn stream(&mut self, _: bool) {}
 
     fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {
         let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();

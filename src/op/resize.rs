@@ -2,9 +2,10 @@
 
 use super::tasks;
 use crate::engine::Threads;
+use serde::{Deserialize, Serialize};
 
 /// How a place in the output becomes one in the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Coordinates {
     Asymmetric,
     HalfPixel,
@@ -13,7 +14,7 @@ pub(crate) enum Coordinates {
 }
 
 /// What is taken there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ResizeMode {
     Linear,
     NearestFloor,
@@ -23,7 +24,7 @@ pub(crate) enum ResizeMode {
 }
 
 /// By whole or broken factors.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Resize {
     pub(crate) mode: ResizeMode,
     pub(crate) coordinates: Coordinates,

@@ -1,7 +1,9 @@
 //! [`View`]: how a value lies in its buffer.
 
+use serde::{Deserialize, Serialize};
+
 /// Element `(i0, i1, …)` of a value is element `offset + Σ i·stride` of its buffer; a stride of 0 repeats (broadcasting).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub(crate) struct View {
     pub(crate) offset: usize,
     pub(crate) shape: Vec<usize>,

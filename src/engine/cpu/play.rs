@@ -7,6 +7,7 @@ use crate::engine::Threads;
 use crate::error::{Result, fail};
 use crate::graph::op::{Activation, Op};
 use crate::graph::plan::{At, Buffer, Operand, Plan, Step, Work};
+use crate::model::mapped::Mapped;
 use crate::op::matrix::{self, Cpu, Dynamic, Epilogue, Left, Shift};
 use crate::op::simd;
 use crate::op::view::View;
@@ -59,6 +60,24 @@ pub(super) fn read_output(plan: &Plan, fixed: &[Known], arena: &Arena, operand: 
 /// All steps, one after the other.
 pub(super) fn steps(plan: &Plan, prepared: &mut Prepared, arena: &mut Arena, threads: &Threads) -> Result<()> {
     watched(plan, prepared, arena, threads, &mut |_| Ok(()))
+}
+
+/// The same with packed weights that stay in `file`: each is given back when its step is done, then the next is mapped, and
+/// the one behind it read ahead.
+pub(super) fn streamed(
+    plan: &Plan,
+    prepared: &mut Prepared,
+    arena: &mut Arena,
+    threads: &Threads,
+    file: &Mapped,
+) -> Result<()> {
+    let pages: Vec<Vec<Mapped>> = prepared.kernels.iter().map(|kernel| kernel.pages(file)).collect();
+    watched(plan, prepared, arena, threads, &mut |played| {
+        pages[played.index].iter().for_each(Mapped::release_around);
+        pages.get(played.index + 1).into_iter().flatten().for_each(Mapped::fetch);
+        pages.get(played.index + 2).into_iter().flatten().for_each(Mapped::read_ahead);
+        Ok(())
+    })
 }
 
 /// A step that was just played.

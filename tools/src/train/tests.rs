@@ -160,7 +160,7 @@ fn a_student_of_a_denoiser_is_exported_with_few_steps_and_no_guidance() {
     let own = String::from_utf8(desk.read("few/undiffuse.json")).unwrap();
     assert!(own.contains("\"steps\": 4") && own.contains("\"guidance\": 1.0"), "{own}");
     for teacher in ["student", "few"] {
-        let line = format!("train student {sources} --teacher @{teacher} --steps 0 --out @none");
+        let line = format!("train student {sources} --teacher @{teacher} --points 2 --steps 0 --out @none");
         let error = desk.run(&line).unwrap_err().to_string();
         assert!(error.contains("is a student itself"), "{error}");
     }
@@ -172,7 +172,7 @@ fn a_student_of_a_denoiser_is_exported_with_few_steps_and_no_guidance() {
 fn a_text_encoder_learns_other_words_and_keeps_its_tokenizer() {
     let _lock = generator_lock();
     let desk = trained_desk();
-    let line = "train synonyms --data @data --teacher @teacher --wordnet @nouns --from @text --nearest -1 --batch 4";
+    let line = "train synonyms --data @data --teacher @teacher --wordnet @nouns --from @text --nearest=-1 --batch 4";
     desk.run(&format!("{line} --steps 0 --out @same")).unwrap();
     assert!(desk.weights("same", &TEXT) == desk.weights("text", &TEXT));
     desk.run(&format!("{line} --steps 1 --out @other")).unwrap();
