@@ -10,6 +10,8 @@ mod threads;
 pub use crate::cache::Cache;
 pub use compare::{Compared, Difference, compare};
 pub use threads::Threads;
+#[cfg(feature = "vulkan")]
+pub use vulkan::{DeviceInfo, Limits, choose_device, devices};
 
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::model::{Graph, Port};

@@ -21,8 +21,9 @@ use crate::graph::{self, place};
 use crate::model::{Graph, Port};
 use crate::value::{DType, Tensor};
 use context::Context;
+pub use context::choose_device;
 use dispatch::element;
-use limits::Limits;
+pub use limits::Limits;
 use program::Program;
 use ready::Ready;
 use std::sync::Arc;
@@ -65,6 +66,32 @@ impl Vulkan {
     fn in_file(&self, error: Error) -> Error {
         error.in_file(self.graph.file())
     }
+}
+
+/// A device that Vulkan offers.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct DeviceInfo {
+    /// The driver's name of it.
+    pub name: String,
+    /// What kind of device it is: `DiscreteGpu`, `IntegratedGpu`, `VirtualGpu`, `Cpu`, `Other`.
+    pub kind: String,
+    /// The driver and its version.
+    pub driver: String,
+    /// What the planner may use of it.
+    pub limits: Limits,
+}
+
+/// The devices that compute, in the order in which they are numbered: GPUs first, those of type CPU last.
+///
+/// # Errors
+/// `Unsupported` where there is no Vulkan.
+pub fn devices() -> Result<Vec<DeviceInfo>> {
+    let found = device::Machine::find()?.devices()?;
+    let info = |device: device::Found| {
+        let kind = format!("{:?}", device.kind);
+        DeviceInfo { name: device.name, kind, driver: device.driver, limits: device.limits }
+    };
+    Ok(found.into_iter().map(info).collect())
 }
 
 /// A plan whose elements take four bytes, placed as the device aligns, and its dispatches.

@@ -19,6 +19,14 @@ use vulkano::shader::{ShaderModule, ShaderModuleCreateInfo, ShaderStages};
 /// The variable that chooses a device, by its number in the list or by a part of its name.
 pub(super) const DEVICE: &str = "UNDIFFUSE_DEVICE";
 
+static CHOSEN: Mutex<Option<String>> = Mutex::new(None);
+
+/// From now on the engines of this process are on the device of this number in [`devices`](super::devices), or whose name has this in it;
+/// without a choice on that which the variable `UNDIFFUSE_DEVICE` names, else on the first that is no CPU.
+pub fn choose_device(device: &str) {
+    *CHOSEN.lock().unwrap_or_else(PoisonError::into_inner) = Some(device.to_owned());
+}
+
 pub(super) struct Context {
     pub(super) opened: Opened,
     pub(super) allocator: Allocator,
@@ -37,7 +45,9 @@ impl Context {
         if let Some(context) = open.upgrade() {
             return Ok(context);
         }
-        let context = Arc::new(Context::open(std::env::var(DEVICE).ok().as_deref())?);
+        let chosen = CHOSEN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let wanted = chosen.or_else(|| std::env::var(DEVICE).ok());
+        let context = Arc::new(Context::open(wanted.as_deref())?);
         *open = Arc::downgrade(&context);
         Ok(context)
     }

@@ -1,30 +1,30 @@
 //! [`Limits`]: what a device, or a board's file, lets the planner use.
 
 /// Limits of a Vulkan device, in Vulkan's names and units. Everything that is planned keeps within them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Limits {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+pub struct Limits {
     /// `maxComputeSharedMemorySize`, bytes.
-    pub(crate) shared: u32,
+    pub shared: u32,
     /// `maxComputeWorkGroupInvocations`.
-    pub(crate) invocations: u32,
+    pub invocations: u32,
     /// `maxComputeWorkGroupSize`.
-    pub(crate) size: [u32; 3],
+    pub size: [u32; 3],
     /// `maxComputeWorkGroupCount`.
-    pub(crate) groups: [u32; 3],
+    pub groups: [u32; 3],
     /// `maxStorageBufferRange`, bytes.
-    pub(crate) range: u64,
+    pub range: u64,
     /// `minStorageBufferOffsetAlignment`, bytes.
-    pub(crate) alignment: u32,
+    pub alignment: u32,
     /// `maxPushConstantsSize`, bytes.
-    pub(crate) push: u32,
+    pub push: u32,
     /// `maxPerStageDescriptorStorageBuffers`.
-    pub(crate) buffers: u32,
+    pub buffers: u32,
 }
 
 impl Limits {
     /// What Vulkan 1.1 promises of every device (table "Required Limits" of its specification), with 256 invocations and 16 buffers a stage,
     /// which every driver that is known here has.
-    pub(crate) const LEAST: Limits = Limits {
+    pub const LEAST: Limits = Limits {
         shared: 16_384,
         invocations: 256,
         size: [256, 256, 64],
@@ -36,7 +36,7 @@ impl Limits {
     };
 
     /// What both allow.
-    pub(crate) fn both(self, other: Limits) -> Limits {
+    pub fn both(self, other: Limits) -> Limits {
         let each = |a: [u32; 3], b: [u32; 3]| std::array::from_fn(|axis| a[axis].min(b[axis]));
         Limits {
             shared: self.shared.min(other.shared),

@@ -37,6 +37,38 @@ impl Shader {
     }
 }
 
+#[cfg(test)]
+impl Shader {
+    /// Bytes of workgroup memory and invocations of a group, read from the compiled module; the SPIR-V asks for no capability but `Shader`.
+    pub(super) fn demands(&self) -> Result<(u32, u32)> {
+        let words = self.compile()?;
+        let capabilities: Vec<u32> =
+            instructions(&words).filter(|i| i[0] & 0xffff == 17).map(|instruction| instruction[1]).collect();
+        assert_eq!(capabilities, [1], "capabilities of {}", self.source.name);
+        let mut module = naga::front::wgsl::parse_str(&self.text()).expect("it was compiled");
+        naga::compact::compact(&mut module, naga::compact::KeepUnused::No);
+        let mut layouter = naga::proc::Layouter::default();
+        layouter.update(module.to_ctx()).expect("it was compiled");
+        let workgroup = |variable: &&naga::GlobalVariable| variable.space == naga::AddressSpace::WorkGroup;
+        let variables = module.global_variables.iter().map(|(_, variable)| variable).filter(workgroup);
+        let shared = variables.map(|variable| layouter[variable.ty].size).sum();
+        let invocations = module.entry_points[0].workgroup_size.iter().product();
+        Ok((shared, invocations))
+    }
+}
+
+/// The instructions of a module, behind its head of five words.
+#[cfg(test)]
+fn instructions(words: &[u32]) -> impl Iterator<Item = &[u32]> {
+    let mut at = 5;
+    std::iter::from_fn(move || {
+        let count = (words.get(at)? >> 16) as usize;
+        let instruction = &words[at..at + count];
+        at += count;
+        Some(instruction)
+    })
+}
+
 /// The name of every shader's entry point.
 pub(super) const ENTRY_POINT: &str = "main";
 
