@@ -33,7 +33,7 @@ pub(crate) struct Resize {
 }
 
 /// The two input places of one output place, and the weight of the second.
-type Sample = (usize, usize, f32);
+pub(crate) type Sample = (usize, usize, f32);
 
 impl Resize {
     /// Pictures of `from` (height, width) to pictures of `to`, all dense.
@@ -66,7 +66,8 @@ impl Resize {
         });
     }
 
-    fn samples(&self, axis: usize, from: usize, to: usize) -> Vec<Sample> {
+    /// For every place of the output along `axis` (0 down, 1 across), from `from` places to `to`.
+    pub(crate) fn samples(&self, axis: usize, from: usize, to: usize) -> Vec<Sample> {
         let last = from - 1;
         let sample = |index| {
             let place = self.place(axis, index, [from, to]);

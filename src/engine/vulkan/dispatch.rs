@@ -10,14 +10,15 @@ use crate::graph::plan::{At, Operand, Plan, Step, Work};
 use crate::value::DType;
 use std::fmt::Write;
 
+mod attention;
 mod axis;
+mod bound;
 mod conv;
 mod gemm;
 mod head;
 mod matrix;
 mod movement;
 mod norm;
-mod attention;
 mod picture;
 mod point;
 
@@ -94,6 +95,10 @@ pub(super) struct Upload {
 pub(super) enum Layout {
     /// All its elements as they lie in the file, four bytes each.
     Raw,
+    /// So many of its elements, four bytes each.
+    Part { first: usize, count: usize },
+    /// Words that the planner computed, of nothing fixed.
+    Table(Vec<u32>),
     Matrix(Matrix),
 }
 
@@ -234,3 +239,6 @@ pub(super) fn activation(name: &str, activation: Activation) -> String {
     let _ = writeln!(text, "fn {name}(x: f32) -> f32 {{ return {body}; }}");
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,13 +44,14 @@ impl Allocator {
 /// # Errors
 /// `Engine` for types that no plan holds.
 pub(super) fn words(plan: &Plan, upload: &Upload) -> Result<Vec<u32>> {
-    let content = &plan.fixed[upload.fixed].content;
+    let content = || &plan.fixed[upload.fixed].content;
     match &upload.layout {
-        Layout::Raw => raw(content),
+        Layout::Table(words) => Ok(words.clone()),
+        Layout::Raw => raw(content()),
+        Layout::Part { first, count } => part(content(), *first, *count),
         Layout::Matrix(matrix) => {
-            let floats = floats(content)?;
-            let words = matrix.words(&floats);
-            release(content);
+            let words = matrix.words(&floats(content())?);
+            release(content());
             Ok(words)
         }
     }
@@ -58,11 +59,15 @@ pub(super) fn words(plan: &Plan, upload: &Upload) -> Result<Vec<u32>> {
 
 /// Words that it takes.
 pub(super) fn count(plan: &Plan, upload: &Upload) -> usize {
-    match (&upload.layout, &plan.fixed[upload.fixed].content) {
-        (Layout::Matrix(matrix), _) => matrix.bytes() / 4,
-        (Layout::Raw, Content::Weight(weight, _)) => weight.elements(),
-        (Layout::Raw, Content::Constant(tensor)) => tensor.shape().iter().product(),
-        (Layout::Raw, Content::Computed) => 0,
+    match &upload.layout {
+        Layout::Matrix(matrix) => matrix.bytes() / 4,
+        Layout::Part { count, .. } => *count,
+        Layout::Table(words) => words.len(),
+        Layout::Raw => match &plan.fixed[upload.fixed].content {
+            Content::Weight(weight, _) => weight.elements(),
+            Content::Constant(tensor) => tensor.shape().iter().product(),
+            Content::Computed => 0,
+        },
     }
 }
 
@@ -72,6 +77,15 @@ fn raw(content: &Content) -> Result<Vec<u32>> {
         Content::Weight(..) => Ok(floats(content)?.into_iter().map(f32::to_bits).collect()),
         Content::Computed => fail!(Engine, "a computed value is no constant"),
     }
+}
+
+fn part(content: &Content, first: usize, count: usize) -> Result<Vec<u32>> {
+    if let Content::Weight(weight, _) = content {
+        let mut floats = vec![0f32; count];
+        weight.widen_part(first, &mut floats);
+        return Ok(floats.into_iter().map(f32::to_bits).collect());
+    }
+    Ok(raw(content)?[first..][..count].to_vec())
 }
 
 fn floats(content: &Content) -> Result<Vec<f32>> {

@@ -141,7 +141,8 @@ fn declared(types: &[&str], joined: &Joined, wide: bool, faults: bool) -> String
 /// `compute()` and `store()`.
 fn stored(types: &[&str], joined: &Joined, wide: bool, text: &str) -> String {
     let (written, read) = types.split_last().expect("something is written");
-    let parameters: Vec<String> = read.iter().zip(LETTERS).map(|(element, letter)| format!("{letter}: {element}")).collect();
+    let parameters: Vec<String> =
+        read.iter().zip(LETTERS).map(|(element, letter)| format!("{letter}: {element}")).collect();
     let mut all = format!("fn compute({}) -> {written} {{ return {text}; }}\n", parameters.join(", "));
     let _ = writeln!(all, "fn store(at: array<u32, OPERANDS>) {{");
     let call = |part: &str| {
@@ -199,7 +200,7 @@ fn compared(op: Comparison) -> &'static str {
     }
 }
 
-fn cast(from: DType, to: DType) -> String {
+pub(super) fn cast(from: DType, to: DType) -> String {
     let whole = element(from) == "i32";
     let number = if whole { "a" } else { "i32(a)" };
     match to {
