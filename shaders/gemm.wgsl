@@ -81,14 +81,14 @@ fn place(row: Row, k: u32) -> Place {
     let x = row.x + i32(tap % params.extra[12] * params.extra[11]);
     var height = i32(params.extra[0]);
     var width = i32(params.extra[1]);
-    var from = y * width + x;
+    var pixel = y * width + x;
     if ENLARGE {
-        from = (y >> 1u) * width + (x >> 1u);
+        pixel = (y >> 1u) * width + (x >> 1u);
         height *= 2;
         width *= 2;
     }
     let seen = inside && y >= 0 && y < height && x >= 0 && x < width;
-    return Place(row.first + u32(max(from, 0)) * params.left_stride + k % channels, seen);
+    return Place(row.first + u32(max(pixel, 0)) * params.left_stride + k % channels, seen);
 }
 
 fn load_left(row: Row, k: u32) -> vec4f {

@@ -76,7 +76,7 @@ fn options() -> spv::Options<'static> {
     spv::Options {
         lang_version: (1, 3),
         flags: spv::WriterFlags::empty(),
-        fake_missing_bindings: false,
+        fake_missing_bindings: true,
         bounds_check_policies: BoundsCheckPolicies {
             index: BoundsCheckPolicy::Unchecked,
             buffer: BoundsCheckPolicy::Unchecked,
