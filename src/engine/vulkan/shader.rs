@@ -6,6 +6,9 @@ use naga::back::spv;
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 
+/// Immediates are Vulkan's push constants; halves are unpacked from words, which takes no capability of SPIR-V.
+const CAPABILITIES: Capabilities = Capabilities::IMMEDIATES.union(Capabilities::SHADER_FLOAT16_IN_FLOAT32);
+
 /// Functions that all shaders may use.
 const MATH: &str = include_str!("../../../shaders/math.wgsl");
 
@@ -27,7 +30,7 @@ impl Shader {
             Err(error) => return said(error.emit_to_string(&text)),
         };
         naga::compact::compact(&mut module, naga::compact::KeepUnused::No);
-        let info = match Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES).validate(&module) {
+        let info = match Validator::new(ValidationFlags::all(), CAPABILITIES).validate(&module) {
             Ok(info) => info,
             Err(error) => return said(error.emit_to_string(&text)),
         };
