@@ -22,4 +22,4 @@ pub(crate) mod unary;
 pub(crate) mod view;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

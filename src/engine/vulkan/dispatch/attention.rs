@@ -29,14 +29,14 @@ pub(super) fn step(lowering: &mut Lowering, step: &Step, heads: usize, scale: f3
     let mut bound = Bound::default();
     let fours = [(q, "query", sizes.width), (k, "key", sizes.width), (v, "value", sizes.value_width)].map(
         |(operand, name, width)| {
-            let fours = width % 4 == 0 && places(&operand.view).iter().all(|n| n.is_multiple_of(4));
+            let fours = width.is_multiple_of(4) && places(&operand.view).iter().all(|n| n.is_multiple_of(4));
             bound.add(name, if fours { "vec4f" } else { "f32" }, lowering.reads(operand));
             bound.text.push_str(&read(name, fours));
             fours
         },
     );
     let out = places(&step.write.view);
-    let out_fours = sizes.value_width % 4 == 0 && out.iter().all(|n| n.is_multiple_of(4));
+    let out_fours = sizes.value_width.is_multiple_of(4) && out.iter().all(|n| n.is_multiple_of(4));
     bound.add("written", if out_fours { "vec4f" } else { "f32" }, lowering.writes(&step.write));
     if let Some((mask, _)) = &masked {
         bound.add("mask", "f32", lowering.reads(mask));

@@ -127,8 +127,8 @@ impl Split {
     fn of(length: usize) -> Split {
         match length {
             ..=16 => Split { lanes: 1, sets: 64 },
-            ..=128 => Split { lanes: 8, sets: 8 },
-            ..=1024 => Split { lanes: 64, sets: 1 },
+            17..=128 => Split { lanes: 8, sets: 8 },
+            129..=1024 => Split { lanes: 64, sets: 1 },
             _ => Split { lanes: 256, sets: 1 },
         }
     }

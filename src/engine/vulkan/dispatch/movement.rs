@@ -79,7 +79,7 @@ struct Gather<'a> {
 impl Gather<'_> {
     /// `held` are the elements of the data that lie in `read`, if not all do.
     fn dispatch(&self, lowering: &mut Lowering, read: Binding, held: Option<Range<usize>>) -> Result<Dispatch> {
-        let [before, indices, behind] = self.axes.each_ref().map(|view| Joined::of(&[view.clone()]));
+        let [before, indices, behind] = self.axes.each_ref().map(|view| Joined::of(std::slice::from_ref(view)));
         let named = part(&self.data.view, self.named.clone());
         let per = self.per(&behind, &named, held.as_ref());
         let parts = [&before, &indices, &behind];

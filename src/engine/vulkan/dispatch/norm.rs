@@ -110,8 +110,8 @@ impl Tile {
     fn of(vectors: usize) -> Tile {
         match vectors {
             ..=32 => Tile { lanes: 8, sets: 8, held: 32 },
-            ..=256 => Tile { lanes: 64, sets: 1, held: 256 },
-            ..=768 => Tile { lanes: 256, sets: 1, held: 768 },
+            33..=256 => Tile { lanes: 64, sets: 1, held: 256 },
+            257..=768 => Tile { lanes: 256, sets: 1, held: 768 },
             _ => Tile { lanes: 256, sets: 1, held: 0 },
         }
     }

@@ -2,7 +2,7 @@ use super::cases::{Case, Given, case};
 use crate::graph::op::Op;
 use crate::value::{DType, Tensor};
 
-pub(super) fn indices(shape: &[usize], values: &[i64]) -> Option<Given> {
+fn indices(shape: &[usize], values: &[i64]) -> Option<Given> {
     Some(Given::of(Tensor::new(shape, values.to_vec()).unwrap()))
 }
 
@@ -30,4 +30,17 @@ pub(super) fn all() -> Vec<Case> {
     let whole = Some(Given::whole(&[3, 8], DType::I64));
     all.push(case(Op::Gather { axis: 0 }, vec![whole, indices(&[2], &[1, -1])], &[2, 8], DType::I64));
     all
+}
+
+/// Rows of a table of 100.
+pub(super) fn large() -> Case {
+    let table = Given::floats(&[100, 8], 2, 0.0).fixed();
+    let rows = indices(&[7], &[0, 31, 32, -1, 64, 95, -5]);
+    case(Op::Gather { axis: 0 }, vec![Some(table), rows], &[7, 8], DType::F32)
+}
+
+/// One row of nine.
+pub(super) fn single(index: i64) -> Case {
+    let operands = vec![Some(Given::floats(&[9, 8], 2, 0.0)), indices(&[1], &[index])];
+    case(Op::Gather { axis: 0 }, operands, &[1, 8], DType::F32)
 }
