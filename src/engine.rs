@@ -46,7 +46,7 @@ pub trait Engine: Send {
 
     /// Whether packed weights stay in the file that they are kept in, to be read anew by every run: as little memory as can be, for a little
     /// time. Nothing changes where they are kept in none.
-    fn stream(&mut self, streamed: bool);
+    fn stream(&mut self, _streamed: bool) {}
 
     /// Computes all outputs from `inputs`, which are converted to the declared float or integer type where they differ.
     ///

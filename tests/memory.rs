@@ -118,6 +118,49 @@ fn a_budget_is_kept_by_weights_that_stay_in_their_file() {
     assert!(refused.error().contains("or a cache folder to read the weights from"), "{}", refused.error());
 }
 
+/// One graph under a budget: what `run` predicts, takes and refuses.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_graph_keeps_a_budget_too() {
+    let cache = tempfile::tempdir().unwrap();
+    let run = |cache: &Path, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_undiffuse"));
+        let graph = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/sticker-64/unet/model.onnx");
+        command.env("UNDIFFUSE_CACHE", cache).arg("run").arg(graph).args(["--random", "1", "--json"]).args(arguments);
+        command.args(["--axis", "batch=1"]).output().unwrap()
+    };
+    let report = |output: Output| -> Value {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    report(run(cache.path(), &[]));
+    let free = report(run(cache.path(), &[]));
+    let budget = free["predicted_peak_bytes"].as_f64().unwrap() - 16e6;
+    let budget_text = format!("{budget:.0}");
+    let arguments = ["--memory-budget", budget_text.as_str(), "--repeat", "2"];
+    let kept = report(run(cache.path(), &arguments));
+    for report in [&free, &kept] {
+        let predicted = report["predicted_peak_bytes"].as_f64().unwrap();
+        assert!((peak(report) - predicted).abs() <= 20e6, "{} {predicted}", peak(report));
+    }
+    assert!(peak(&kept) <= budget && peak(&free) > budget, "{} {} {budget}", peak(&kept), peak(&free));
+    assert_eq!(kept["outputs"], free["outputs"]);
+    for (cache, arguments, why) in [
+        (Path::new(""), arguments, "or a cache folder to read the weights from"),
+        (
+            cache.path(),
+            ["--memory-budget", "1M", "--repeat", "1"],
+            " MB at least with weights read from their file, the budget is 1 MB",
+        ),
+        (cache.path(), ["--memory-budget", "9G", "--backend", "tract"], "the memory budget cannot be promised"),
+    ] {
+        let refused = run(cache, &arguments);
+        assert_eq!(refused.status.code(), Some(1));
+        let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn a_budget_is_kept_by_tiles_and_the_picture_stays() {

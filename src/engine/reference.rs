@@ -109,8 +109,6 @@ impl Engine for Reference {
     }
 
     /// What tract allocates is not known before it runs.
-    fn stream(&mut self, _: bool) {}
-
     fn plan(&mut self, _: &[(&str, &[usize])]) -> Result<Option<Footprint>> {
         Ok(None)
     }
