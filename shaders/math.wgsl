@@ -4,8 +4,24 @@ fn is_nan(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
 }
 
+// 2^n for a whole n from -126 to 127.
+fn power_of_two(n: f32) -> f32 {
+    return bitcast<f32>(u32(i32(n) + 127) << 23u);
+}
+
+// e^x = 2^n e^r with |r| at most ln(2) / 2: a device's own exp may lose more digits the larger x is.
+fn exponential(x: f32) -> f32 {
+    if is_nan(x) { return x; }
+    let held = clamp(x, -104.5, 89.0);
+    let n = round(held * 1.442695);
+    let r = fma(n, -1.4286068e-6, fma(n, -0.69314575, held));
+    let p = 0.5 + r * (0.16666667 + r * (0.041666668 + r * (0.008333334 + r * (0.0013888889 + r * 1.984127e-4))));
+    let half = floor(n * 0.5);
+    return (fma(p, r * r, r) + 1.0) * power_of_two(half) * power_of_two(n - half);
+}
+
 fn sigmoid(x: f32) -> f32 {
-    return 1.0 / (1.0 + exp(clamp(-x, -87.0, 88.0)));
+    return 1.0 / (1.0 + exponential(clamp(-x, -87.0, 88.0)));
 }
 
 // Near 0 an odd polynomial, elsewhere 1 - 2 / (e^2x + 1).
@@ -15,7 +31,7 @@ fn hyperbolic_tangent(x: f32) -> f32 {
         let p = (((-0.0057049873 * s + 0.020639088) * s - 0.053739715) * s + 0.13331442) * s - 0.3333328;
         return p * s * x + x;
     }
-    let far = 1.0 - 2.0 / (exp(min(2.0 * abs(x), 40.0)) + 1.0);
+    let far = 1.0 - 2.0 / (exponential(min(2.0 * abs(x), 40.0)) + 1.0);
     return select(far, -far, x < 0.0);
 }
 
@@ -28,7 +44,7 @@ fn error_function(x: f32) -> f32 {
     }
     let m = min(abs(x), 3.95);
     let p = ((((2.1398495e-4 * m - 0.0032149556) * m + 0.022889964) * m - 0.10526184) * m - 0.6357183) * m - 0.12851436;
-    let far = 1.0 - exp(p * m - m);
+    let far = 1.0 - exponential(p * m - m);
     return select(far, -far, x < 0.0);
 }
 
@@ -40,7 +56,7 @@ fn log_of_more(y: f32) -> f32 {
 }
 
 fn softplus(x: f32) -> f32 {
-    return max(x, 0.0) + log_of_more(exp(-abs(x)));
+    return max(x, 0.0) + log_of_more(exponential(-abs(x)));
 }
 
 // What is left of x beside the nearest multiple of pi / 2, whose last digits are taken off in three parts, and that multiple.

@@ -1,10 +1,10 @@
 //! The `undiffuse` command.
 
 pub mod bench;
-#[cfg(feature = "vulkan")]
-pub mod devices;
 mod bytes;
 mod cache;
+#[cfg(feature = "vulkan")]
+pub mod devices;
 pub mod generate;
 pub mod inspect;
 pub mod run;

@@ -2,10 +2,10 @@
 
 mod compare;
 mod cpu;
-#[cfg(feature = "vulkan")]
-mod vulkan;
 pub mod reference;
 mod threads;
+#[cfg(feature = "vulkan")]
+mod vulkan;
 
 pub use crate::cache::Cache;
 pub use compare::{Compared, Difference, compare};

@@ -11,7 +11,12 @@ const PSNR: f64 = 50.0;
 
 fn undiffuse(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_undiffuse"));
-    command.env_remove("UNDIFFUSE_MODEL").env("UNDIFFUSE_CACHE", "").args(arguments).output().expect("the program starts")
+    command
+        .env_remove("UNDIFFUSE_MODEL")
+        .env("UNDIFFUSE_CACHE", "")
+        .args(arguments)
+        .output()
+        .expect("the program starts")
 }
 
 /// The picture, and what was said of it.
@@ -20,7 +25,18 @@ fn made(model: &Path, backend: &str) -> (image::RgbImage, String) {
     let out = folder.path().join("picture.png");
     let (model, out) = (model.display().to_string(), out.display().to_string());
     let output = undiffuse(&[
-        "generate", "a red apple", "--model", &model, "-o", &out, "--backend", backend, "--seed", "1", "--native", "--json",
+        "generate",
+        "a red apple",
+        "--model",
+        &model,
+        "-o",
+        &out,
+        "--backend",
+        backend,
+        "--seed",
+        "1",
+        "--native",
+        "--json",
     ]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{model} on {backend}: {said}");

@@ -59,6 +59,13 @@ impl Vulkan {
         }
         let (plan, _) = graph::build(&self.graph, &shapes)?;
         let (plan, program) = programmed(plan, &self.context.opened.limits)?;
+        let (all, tiled) = program.flops();
+        log::debug!(
+            "{}: {} steps as {} dispatches, {tiled} of {all} flops in tiles",
+            self.graph.file().display(),
+            plan.steps.len(),
+            program.dispatches.len()
+        );
         self.state = State::Planned { shapes, plan: Box::new(plan), program };
         Ok(())
     }
@@ -169,7 +176,8 @@ impl Engine for Vulkan {
             let Some((_, tensor)) = inputs.iter().find(|(name, _)| *name == port.name) else {
                 return fail!(Mismatch, "the input is not given").map_err(|error: Error| error.in_field(&port.name));
             };
-            let tensor = if tensor.dtype() == port.dtype { (*tensor).clone() } else { port.convert((*tensor).clone())? };
+            let tensor =
+                if tensor.dtype() == port.dtype { (*tensor).clone() } else { port.convert((*tensor).clone())? };
             given.push(tensor);
         }
         let State::Ready { ready, .. } = &mut self.state else { return fail!(Engine, "the graph was not prepared") };

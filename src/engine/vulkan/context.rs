@@ -73,6 +73,7 @@ impl Context {
                 .advise(format!("name a device by --device or {DEVICE}, by its number or a part of its name")));
         };
         let opened = machine.open(found)?;
+        log::info!("computes on {} ({})", opened.name, found.driver);
         let allocator = Allocator::new(&opened);
         let sets = Arc::new(StandardDescriptorSetAllocator::new(opened.device.clone(), Default::default()));
         Ok(Context { opened, allocator, sets, pipelines: Mutex::default() })
@@ -119,7 +120,8 @@ impl Context {
             bindings: (0..bindings as u32).map(|index| (index, binding.clone())).collect(),
             ..DescriptorSetLayoutCreateInfo::default()
         };
-        let set = DescriptorSetLayout::new(device.clone(), create).map_err(|error| failed("lay out bindings", error))?;
+        let set =
+            DescriptorSetLayout::new(device.clone(), create).map_err(|error| failed("lay out bindings", error))?;
         let create = PipelineLayoutCreateInfo {
             set_layouts: vec![set],
             push_constant_ranges: vec![PushConstantRange { stages: ShaderStages::COMPUTE, offset: 0, size: 128 }],

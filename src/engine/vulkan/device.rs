@@ -122,8 +122,16 @@ impl Found {
             push: p.max_push_constants_size,
             buffers: p.max_per_stage_descriptor_storage_buffers,
         };
-        let driver = format!("{} {}", p.driver_name.as_deref().unwrap_or("driver"), p.driver_info.as_deref().unwrap_or(""));
-        Some(Found { name: p.device_name.clone(), kind: p.device_type, driver: driver.trim().into(), limits, physical, family })
+        let driver =
+            format!("{} {}", p.driver_name.as_deref().unwrap_or("driver"), p.driver_info.as_deref().unwrap_or(""));
+        Some(Found {
+            name: p.device_name.clone(),
+            kind: p.device_type,
+            driver: driver.trim().into(),
+            limits,
+            physical,
+            family,
+        })
     }
 }
 

@@ -96,7 +96,10 @@ pub(super) enum Layout {
     /// All its elements as they lie in the file, four bytes each.
     Raw,
     /// So many of its elements, four bytes each.
-    Part { first: usize, count: usize },
+    Part {
+        first: usize,
+        count: usize,
+    },
     /// Words that the planner computed, of nothing fixed.
     Table(Vec<u32>),
     Matrix(Matrix),

@@ -36,7 +36,7 @@ pub(super) fn barriers(accesses: &[Access]) -> Vec<bool> {
 
 /// The first two dispatches that conflict without a barrier between them.
 pub(super) fn unguarded(accesses: &[Access], barriers: &[bool]) -> Option<(usize, usize)> {
-    if accesses.first().is_some() && !barriers.first().is_some_and(|first| *first) {
+    if !accesses.is_empty() && !barriers.first().is_some_and(|first| *first) {
         return Some((0, 0));
     }
     (0..accesses.len()).find_map(|later| {

@@ -173,7 +173,8 @@ fn upload(
     uploads: &[Upload],
 ) -> Result<Vec<Subbuffer<[u32]>>> {
     let align = (context.opened.limits.alignment as usize / 4).max(4);
-    let sizes: Vec<usize> = uploads.iter().map(|upload| memory::count(plan, upload).max(1).next_multiple_of(align)).collect();
+    let sizes: Vec<usize> =
+        uploads.iter().map(|upload| memory::count(plan, upload).max(1).next_multiple_of(align)).collect();
     let staged = context.allocator.host(STAGED.min(sizes.iter().copied().max().unwrap_or(4)))?;
     let mut places: Vec<Subbuffer<[u32]>> = Vec::new();
     let mut chunk: Option<(Subbuffer<[u32]>, usize)> = None;

@@ -118,12 +118,8 @@ impl Stage {
         match self {
             Stage::All => (PipelineStages::ALL_COMMANDS, AccessFlags::MEMORY_READ | AccessFlags::MEMORY_WRITE),
             Stage::Host => (PipelineStages::HOST, AccessFlags::HOST_READ | AccessFlags::HOST_WRITE),
-            Stage::Transfer => {
-                (PipelineStages::ALL_TRANSFER, AccessFlags::TRANSFER_READ | AccessFlags::TRANSFER_WRITE)
-            }
-            Stage::Compute => {
-                (PipelineStages::COMPUTE_SHADER, AccessFlags::SHADER_READ | AccessFlags::SHADER_WRITE)
-            }
+            Stage::Transfer => (PipelineStages::ALL_TRANSFER, AccessFlags::TRANSFER_READ | AccessFlags::TRANSFER_WRITE),
+            Stage::Compute => (PipelineStages::COMPUTE_SHADER, AccessFlags::SHADER_READ | AccessFlags::SHADER_WRITE),
         }
     }
 }

@@ -159,7 +159,8 @@ fn convolutions_of_every_kind() {
 #[ignore = "needs a Vulkan device"]
 fn element_by_element() {
     let shape = [2, 6, 5, 8];
-    let wide = Given::Input(Tensor::new(&shape, (0..480).map(|i| i as f32 * 0.05 - 12.0).collect::<Vec<f32>>()).unwrap());
+    let wide =
+        Given::Input(Tensor::new(&shape, (0..480).map(|i| i as f32 * 0.05 - 12.0).collect::<Vec<f32>>()).unwrap());
     let activations = [
         Activation::Silu,
         Activation::Gelu,
@@ -200,7 +201,9 @@ fn element_by_element() {
     let turned = Given::Turned(noise(1, &[2, 5, 8, 6]), vec![0, 3, 1, 2]);
     let row = Given::Fixed(noise(2, &[6, 1, 1]));
     for op in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Min, Binary::Max, Binary::PRelu] {
-        for other in [row.clone(), Given::Input(noise(3, &shape)), Given::Fixed(noise(4, &[8])), Given::Fixed(noise(5, &[]))] {
+        for other in
+            [row.clone(), Given::Input(noise(3, &shape)), Given::Fixed(noise(4, &[8])), Given::Fixed(noise(5, &[]))]
+        {
             let found = error(&both(Op::Binary(op), &[turned.clone(), other], &shape, DType::F32));
             assert!(found < POINTS, "{op:?}: {found:e}");
         }

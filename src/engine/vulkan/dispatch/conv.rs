@@ -71,7 +71,9 @@ pub(super) fn steps(lowering: &mut Lowering, step: &Step, conv: &Conv) -> Result
         taps: (!dense).then_some(Taps { enlarge: conv.upsample }),
         out_batch: 0,
         extra,
-        left_fours: sizes.channels % 4 == 0 && sizes.inputs % 4 == 0 && x.view.offset % 4 == 0,
+        left_fours: sizes.channels.is_multiple_of(4)
+            && sizes.inputs.is_multiple_of(4)
+            && x.view.offset.is_multiple_of(4),
         right_fours: true,
         ending,
     };

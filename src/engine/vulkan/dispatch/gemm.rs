@@ -151,7 +151,7 @@ impl Gemm {
         let Ending { bias, shift, residual, .. } = &self.ending;
         let all = [self.columns, self.out.1, self.out.2, self.out_batch];
         let added = [bias.map_or(0, |b| b.1), shift.map_or(0, |s| s.1), residual.map_or(0, |r| r.1 | r.2)];
-        all.iter().chain(&added).all(|number| number % 4 == 0)
+        all.iter().chain(&added).all(|number| number.is_multiple_of(4))
     }
 
     /// `load_right()`: four columns of a row, or four rows of a column.
@@ -224,7 +224,8 @@ impl Gemm {
         } else {
             "params.out_first + z * params.out_batch + m * params.out_stride + n".to_owned()
         };
-        let (own, other) = if fours { (("four", "vec4f"), ("one", "f32")) } else { (("one", "f32"), ("four", "vec4f")) };
+        let (own, other) =
+            if fours { (("four", "vec4f"), ("one", "f32")) } else { (("one", "f32"), ("four", "vec4f")) };
         text.push_str(&bind);
         let _ = writeln!(text, "fn write_{}(z: u32, m: u32, n: u32, sum: {}) {{\nvar y = sum;", own.0, own.1);
         let _ = writeln!(text, "{body}written[({out}){per}] = y;\n}}");

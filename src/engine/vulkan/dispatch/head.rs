@@ -21,11 +21,6 @@ impl Head {
         self.line(&format!("const {name} = {value};"))
     }
 
-    /// `const NAME = VALUEf;`, of a finite number.
-    pub(in crate::engine::vulkan) fn real(self, name: &str, value: f32) -> Head {
-        self.line(&format!("const {name} = {};", real(value)))
-    }
-
     /// `alias NAME = TYPE;`
     pub(in crate::engine::vulkan) fn alias(self, name: &str, of: &str) -> Head {
         self.line(&format!("alias {name} = {of};"))

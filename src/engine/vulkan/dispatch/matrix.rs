@@ -41,7 +41,7 @@ pub(super) fn linear(lowering: &mut Lowering, step: &Step, activation: Activatio
         taps: None,
         out_batch: 0,
         extra: single(),
-        left_fours: depth % 4 == 0 && x.view.offset % 4 == 0,
+        left_fours: depth.is_multiple_of(4) && x.view.offset.is_multiple_of(4),
         right_fours: true,
         ending: Ending { bias, shift: None, activation, residual },
     };
@@ -77,16 +77,23 @@ pub(super) fn matmul(lowering: &mut Lowering, step: &Step) -> Result<Vec<Dispatc
         extra[6 + lead + axis] = joined.strides[1][axis];
     }
     let fours = |view: &View, stride: usize, along: usize, of: usize| {
-        view.offset % 4 == 0 && stride % 4 == 0 && along % 4 == 0 && joined.strides[of].iter().all(|s| s % 4 == 0)
+        view.offset.is_multiple_of(4)
+            && stride.is_multiple_of(4)
+            && along.is_multiple_of(4)
+            && joined.strides[of].iter().all(|s| s.is_multiple_of(4))
     };
     let gemm = Gemm {
         rows: m,
         columns: n,
         depth: k,
         batch: joined.shape.iter().product(),
-        left_fours: fours(&a_views, k, k, 0) || joined.shape == [1] && a.view.offset % 4 == 0 && k % 4 == 0,
+        left_fours: fours(&a_views, k, k, 0)
+            || joined.shape == [1] && a.view.offset.is_multiple_of(4) && k.is_multiple_of(4),
         right_fours: fours(&b_views, stride, if transposed { k } else { n }, 1)
-            || joined.shape == [1] && b.view.offset % 4 == 0 && stride % 4 == 0 && if transposed { k } else { n } % 4 == 0,
+            || joined.shape == [1]
+                && b.view.offset.is_multiple_of(4)
+                && stride.is_multiple_of(4)
+                && if transposed { k } else { n } % 4 == 0,
         left: (lowering.reads(a), a.view.offset, k),
         right: (lowering.reads(b), b.view.offset, stride),
         out: (lowering.writes(&step.write), step.write.view.offset, n),

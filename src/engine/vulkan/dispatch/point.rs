@@ -110,10 +110,10 @@ impl Joined {
     fn is_wide(&self) -> bool {
         let fours = |view: usize| {
             let (last, rest) = self.strides[view].split_last().expect("at least one axis");
-            let aligned = self.offsets[view] % 4 == 0 && rest.iter().all(|stride| stride % 4 == 0);
+            let aligned = self.offsets[view].is_multiple_of(4) && rest.iter().all(|stride| stride.is_multiple_of(4));
             *last == 0 && view + 1 < self.strides.len() || *last == 1 && aligned
         };
-        self.shape.last().is_some_and(|length| length % 4 == 0) && (0..self.strides.len()).all(fours)
+        self.shape.last().is_some_and(|length| length.is_multiple_of(4)) && (0..self.strides.len()).all(fours)
     }
 
     fn repeats(&self, view: usize) -> bool {
@@ -223,7 +223,7 @@ fn unary(op: Unary, whole: bool) -> &'static str {
         Unary::Ceil => "ceil(a)",
         Unary::Cos => "cosine(a)",
         Unary::Erf => "error_function(a)",
-        Unary::Exp => "exp(a)",
+        Unary::Exp => "exponential(a)",
         Unary::Floor => "floor(a)",
         Unary::Log => "log(a)",
         Unary::Reciprocal => "1.0 / a",
