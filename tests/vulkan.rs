@@ -24,25 +24,27 @@ fn made(model: &Path, backend: &str) -> (image::RgbImage, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("picture.png");
     let (model, out) = (model.display().to_string(), out.display().to_string());
-    let output = undiffuse(&[
-        "generate",
-        "a red apple",
-        "--model",
-        &model,
-        "-o",
-        &out,
-        "--backend",
-        backend,
-        "--seed",
-        "1",
-        "--native",
-        "--json",
-    ]);
+    let size = size(Path::new(&model));
+    let mut arguments =
+        vec!["generate", "a red apple", "--model", &model, "-o", &out, "--backend", backend, "--seed", "1"];
+    arguments.extend(["--native", "--json", "--steps", "2"]);
+    if let Some([width, height]) = &size {
+        arguments.extend(["--width", width, "--height", height]);
+    }
+    let output = undiffuse(&arguments);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{model} on {backend}: {said}");
     assert!(!said.contains("Vulkan:"), "{model}: the validation layer says {said}");
     let picture = image::open(&out).expect("a PNG").to_rgb8();
     (picture, String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Width and height of the model's goldens, which are small.
+fn size(model: &Path) -> Option<[String; 2]> {
+    let files = std::fs::read_dir(model.join("goldens")).ok()?;
+    let mut facts = files.filter_map(|file| std::fs::read_to_string(file.ok()?.path()).ok());
+    let facts: serde_json::Value = facts.find_map(|text| serde_json::from_str(&text).ok())?;
+    Some(["width", "height"].map(|side| facts[side].to_string()))
 }
 
 fn psnr(a: &image::RgbImage, b: &image::RgbImage) -> f64 {

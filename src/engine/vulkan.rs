@@ -154,6 +154,9 @@ impl Engine for Vulkan {
 
     fn prepare(&mut self, shapes: &[(&str, &[usize])]) -> Result<()> {
         self.plan(shapes)?;
+        if matches!(self.state, State::Ready { .. }) {
+            return Ok(());
+        }
         let State::Planned { shapes, plan, program } = std::mem::replace(&mut self.state, State::Idle) else {
             return Ok(());
         };

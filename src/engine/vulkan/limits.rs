@@ -22,7 +22,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What Vulkan 1.1 promises of every device (table "Required Limits" of its specification), with 256 invocations and 16 buffers a stage,
+    /// What Vulkan 1.1 promises of every device (table "Required Limits" of its specification), with 256 invocations and 8 buffers a stage,
     /// which every driver that is known here has.
     pub const LEAST: Limits = Limits {
         shared: 16_384,
