@@ -28,8 +28,8 @@ fn made(model: &Path, backend: &str) -> (image::RgbImage, String) {
     let mut arguments =
         vec!["generate", "a red apple", "--model", &model, "-o", &out, "--backend", backend, "--seed", "1"];
     arguments.extend(["--native", "--json", "--steps", "2"]);
-    if let Some([width, height]) = &size {
-        arguments.extend(["--width", width, "--height", height]);
+    if let Some(size) = &size {
+        arguments.extend(["--size", size]);
     }
     let output = undiffuse(&arguments);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -39,12 +39,12 @@ fn made(model: &Path, backend: &str) -> (image::RgbImage, String) {
     (picture, String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Width and height of the model's goldens, which are small.
-fn size(model: &Path) -> Option<[String; 2]> {
+/// The size of one of the model's goldens, which are small.
+fn size(model: &Path) -> Option<String> {
     let files = std::fs::read_dir(model.join("goldens")).ok()?;
     let mut facts = files.filter_map(|file| std::fs::read_to_string(file.ok()?.path()).ok());
     let facts: serde_json::Value = facts.find_map(|text| serde_json::from_str(&text).ok())?;
-    Some(["width", "height"].map(|side| facts[side].to_string()))
+    Some(format!("{}x{}", facts["width"], facts["height"]))
 }
 
 fn psnr(a: &image::RgbImage, b: &image::RgbImage) -> f64 {
