@@ -50,18 +50,20 @@ pub(super) fn unguarded(accesses: &[Access], barriers: &[bool]) -> Option<(usize
 mod tests {
     use super::*;
 
-    fn access(reads: &[Range<usize>], writes: &[Range<usize>]) -> Access {
-        Access { reads: reads.to_vec(), writes: writes.to_vec() }
+    /// From the first to the second of each pair.
+    fn access(reads: (usize, usize), writes: (usize, usize)) -> Access {
+        let bytes = |(first, end)| std::iter::once(first..end).collect();
+        Access { reads: bytes(reads), writes: bytes(writes) }
     }
 
     #[test]
     fn only_conflicts_wait() {
         let chain = [
-            access(&[0..8], &[8..16]),
-            access(&[0..8], &[16..24]),
-            access(&[8..24], &[24..32]),
-            access(&[16..20], &[32..40]),
-            access(&[32..40], &[0..8]),
+            access((0, 8), (8, 16)),
+            access((0, 8), (16, 24)),
+            access((8, 24), (24, 32)),
+            access((16, 20), (32, 40)),
+            access((32, 40), (0, 8)),
         ];
         let found = barriers(&chain);
         assert_eq!(found, [true, false, true, false, true]);
@@ -70,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_missing_barrier_is_found() {
-        let chain: Vec<Access> = (0..20).map(|i| access(&[i * 8..i * 8 + 8], &[i * 8 + 8..i * 8 + 16])).collect();
+        let chain: Vec<Access> = (0..20).map(|i| access((i * 8, i * 8 + 8), (i * 8 + 8, i * 8 + 16))).collect();
         let found = barriers(&chain);
         for index in 0..found.len() {
             let mut without = found.clone();

@@ -188,12 +188,12 @@ fn element_by_element() {
     ];
     let all = activations.into_iter().map(Unary::Activation).chain(functions);
     for op in all {
-        let found = error(&both(Op::Unary(op), &[wide.clone()], &shape, DType::F32));
+        let found = error(&both(Op::Unary(op), std::slice::from_ref(&wide), &shape, DType::F32));
         assert!(found < POINTS, "{op:?}: {found:e}");
     }
     let positive = Given::Input(Tensor::new(&[480], (1..481).map(|i| i as f32 * 0.1).collect::<Vec<f32>>()).unwrap());
     for op in [Unary::Exp, Unary::Log, Unary::Sqrt] {
-        let found = error(&both(Op::Unary(op), &[positive.clone()], &[480], DType::F32));
+        let found = error(&both(Op::Unary(op), std::slice::from_ref(&positive), &[480], DType::F32));
         // The greatest of the exponentials is ten deviations large.
         assert!(found < 10.0 * POINTS, "{op:?}: {found:e}");
     }
