@@ -58,7 +58,8 @@ impl Vulkan {
             _ => self.state = State::Idle,
         }
         let (plan, _) = graph::build(&self.graph, &shapes)?;
-        let (plan, program) = programmed(plan, &self.context.opened.limits)?;
+        let limits = self.context.opened.limits;
+        let (plan, program) = catch("the Vulkan engine", "planning", || programmed(plan, &limits))?;
         let (all, tiled) = program.flops();
         log::debug!(
             "{}: {} steps as {} dispatches, {tiled} of {all} flops in tiles",

@@ -22,7 +22,7 @@ const MOST_FLOPS: u64 = 4_000_000_000;
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Words of the buffer through which weights go.
 const STAGED: usize = 1 << 22;
-/// Words of one allocation for weights, at least.
+/// Words of one allocation for weights, unless one weight alone takes more.
 const CHUNK: usize = 1 << 26;
 
 pub(super) struct Ready {
@@ -119,7 +119,7 @@ impl Ready {
             let mut shared = self.shared.write().map_err(|error| failed("write to the device", error))?;
             for (tensor, at) in inputs.iter().zip(&self.io.inputs) {
                 if let Some(at) = at {
-                    let words = encode(tensor)?;
+                    let words = encode(within(tensor)?)?;
                     shared[*at..][..words.len()].copy_from_slice(&words);
                 }
             }
@@ -152,6 +152,16 @@ impl Ready {
     }
 }
 
+/// A run's input, whose integers an i32 must hold.
+fn within(tensor: &Tensor) -> Result<&Tensor> {
+    if let Data::I64(values) = tensor.data()
+        && let Some(value) = values.iter().find(|value| i32::try_from(**value).is_err())
+    {
+        return fail!(Mismatch, "{value} is more than an integer on the device holds");
+    }
+    Ok(tensor)
+}
+
 fn decode(words: &[u32], dtype: DType) -> Data {
     let real = |x: &u32| f32::from_bits(*x);
     match dtype {
@@ -177,24 +187,36 @@ fn upload(
         uploads.iter().map(|upload| memory::count(plan, upload).max(1).next_multiple_of(align)).collect();
     let staged = context.allocator.host(STAGED.min(sizes.iter().copied().max().unwrap_or(4)))?;
     let mut places: Vec<Subbuffer<[u32]>> = Vec::new();
-    let mut chunk: Option<(Subbuffer<[u32]>, usize)> = None;
+    let (mut chunk, mut used): (Option<Subbuffer<[u32]>>, usize) = (None, 0);
     for (index, upload) in uploads.iter().enumerate() {
         let size = sizes[index];
-        if chunk.as_ref().is_none_or(|(buffer, used)| buffer.len() < (used + size) as u64) {
-            let mut words = 0;
-            let fits = sizes[index..].iter().take_while(|size| {
-                words += **size;
-                words <= CHUNK
-            });
-            chunk = Some((context.allocator.device(fits.sum::<usize>().max(size))?, 0));
-        }
-        let Some((buffer, used)) = &mut chunk else { unreachable!("just made") };
-        let place = buffer.clone().slice(*used as u64..(*used + size) as u64);
-        *used += size;
+        let room = chunk.take().filter(|buffer: &Subbuffer<[u32]>| buffer.len() >= (used + size) as u64);
+        let buffer = match room {
+            Some(buffer) => buffer,
+            None => {
+                used = 0;
+                context.allocator.device(chunk_words(&sizes[index..]))?
+            }
+        };
+        let place = buffer.clone().slice(used as u64..(used + size) as u64);
+        used += size;
+        chunk = Some(buffer);
         fill(recorder, &staged, &place, &memory::words(plan, upload)?)?;
         places.push(place);
     }
     Ok(places)
+}
+
+/// Words of the next allocation: as many of `sizes` as are together no more than [`CHUNK`], one at least.
+fn chunk_words(sizes: &[usize]) -> usize {
+    let mut words = 0;
+    for &size in sizes {
+        if words > 0 && words + size > CHUNK {
+            break;
+        }
+        words += size;
+    }
+    words
 }
 
 fn fill(recorder: &mut Recorder, staged: &Subbuffer<[u32]>, place: &Subbuffer<[u32]>, words: &[u32]) -> Result<()> {

@@ -20,18 +20,10 @@ pub(super) fn steps(lowering: &mut Lowering, step: &Step, conv: &Conv) -> Result
         return depthwise(lowering, step, conv, (x, weight, fixed), &sizes).map(|one| vec![one]);
     }
     let halves = lowering.is_half(fixed);
-    let strides = &weight.view.strides;
     let each = sizes.outputs / conv.groups;
-    let along = |axis: usize| if weight.view.shape.len() > 2 + axis { strides[2 + axis] } else { 0 };
-    let spatial = if weight.view.shape.len() == 3 { [0, along(0)] } else { [along(0), along(1)] };
-    let matrix = Matrix {
-        first: weight.view.offset,
-        groups: (conv.groups, each * strides[0]),
-        segments: [(conv.kernel[0], spatial[0]), (conv.kernel[1], spatial[1])],
-        rows: (sizes.channels, strides[1]),
-        columns: (each, strides[0]),
-        halves,
-    };
+    let strides = &weight.view.strides;
+    let groups = (conv.groups, each * strides[0]);
+    let matrix = Matrix { halves, groups, rows: (sizes.channels, strides[1]), ..filters(conv, weight, each) };
     let stride = matrix.stride();
     let depth = matrix.depth();
     let right = lowering.fixed(fixed, Layout::Matrix(matrix))?;
@@ -78,6 +70,24 @@ pub(super) fn steps(lowering: &mut Lowering, step: &Step, conv: &Conv) -> Result
         ending,
     };
     Ok(vec![gemm.dispatch(lowering)?])
+}
+
+/// The first channel of so many filters, in f32; filters of one axis are one high.
+fn filters(conv: &Conv, weight: &Operand, count: usize) -> Matrix {
+    let strides = &weight.view.strides;
+    let along = match strides[2..] {
+        [x] => [0, x],
+        [y, x, ..] => [y, x],
+        [] => [0, 0],
+    };
+    Matrix {
+        first: weight.view.offset,
+        groups: (1, 0),
+        segments: std::array::from_fn(|axis| (conv.kernel[axis], along[axis])),
+        rows: (1, 0),
+        columns: (count, strides[0]),
+        halves: false,
+    }
 }
 
 /// Pictures with one axis are one high.
@@ -132,17 +142,7 @@ fn depthwise(
     (x, weight, fixed): (&Operand, &Operand, usize),
     sizes: &Sizes,
 ) -> Result<Dispatch> {
-    let strides = &weight.view.strides;
-    let rank = weight.view.shape.len();
-    let spatial = if rank == 3 { [0, strides[2]] } else { [strides[2], strides[3]] };
-    let matrix = Matrix {
-        first: weight.view.offset,
-        groups: (1, 0),
-        segments: [(conv.kernel[0], spatial[0]), (conv.kernel[1], spatial[1])],
-        rows: (1, 0),
-        columns: (sizes.outputs, strides[0]),
-        halves: false,
-    };
+    let matrix = filters(conv, weight, sizes.outputs);
     let stride = matrix.stride();
     let right = lowering.fixed(fixed, Layout::Matrix(matrix))?;
     let Ending { bias, shift, activation: applied, residual } = ending(lowering, step, conv.activation, sizes);

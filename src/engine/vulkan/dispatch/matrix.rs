@@ -16,6 +16,9 @@ pub(super) fn linear(lowering: &mut Lowering, step: &Step, activation: Activatio
     let [depth, columns] = weight.view.shape[..] else {
         return fail!(Engine, "a linear layer's weight has {} axes", weight.view.shape.len());
     };
+    if depth == 0 {
+        return fail!(Unsupported, "a linear layer of no inputs");
+    }
     let halves = lowering.is_half(fixed);
     let matrix = Matrix {
         first: weight.view.offset,
@@ -77,23 +80,16 @@ pub(super) fn matmul(lowering: &mut Lowering, step: &Step) -> Result<Vec<Dispatc
         extra[6 + lead + axis] = joined.strides[1][axis];
     }
     let fours = |view: &View, stride: usize, along: usize, of: usize| {
-        view.offset.is_multiple_of(4)
-            && stride.is_multiple_of(4)
-            && along.is_multiple_of(4)
-            && joined.strides[of].iter().all(|s| s.is_multiple_of(4))
+        let lengths = [view.offset, stride, along];
+        lengths.iter().chain(&joined.strides[of]).all(|elements| elements.is_multiple_of(4))
     };
     let gemm = Gemm {
         rows: m,
         columns: n,
         depth: k,
         batch: joined.shape.iter().product(),
-        left_fours: fours(&a_views, k, k, 0)
-            || joined.shape == [1] && a.view.offset.is_multiple_of(4) && k.is_multiple_of(4),
-        right_fours: fours(&b_views, stride, if transposed { k } else { n }, 1)
-            || joined.shape == [1]
-                && b.view.offset.is_multiple_of(4)
-                && stride.is_multiple_of(4)
-                && if transposed { k } else { n } % 4 == 0,
+        left_fours: fours(&a_views, k, k, 0),
+        right_fours: fours(&b_views, stride, if transposed { k } else { n }, 1),
         left: (lowering.reads(a), a.view.offset, k),
         right: (lowering.reads(b), b.view.offset, stride),
         out: (lowering.writes(&step.write), step.write.view.offset, n),

@@ -101,7 +101,7 @@ impl Joined {
         }
         if shape.is_empty() {
             shape.push(views[0].volume());
-            strides.iter_mut().for_each(|own| own.push(1));
+            strides.iter_mut().for_each(|own| own.push(0));
         }
         Joined { shape, offsets: views.iter().map(|view| view.offset).collect(), strides }
     }
