@@ -250,6 +250,17 @@ impl Packed {
         self.columns.div_ceil(PANEL)
     }
 
+    /// Rows `rows` of a panel as they are kept.
+    pub(crate) fn stored(&self, panel: usize, rows: Range<usize>) -> &[u8] {
+        let size = match self.storage {
+            Storage::F32 => 4,
+            Storage::F16 => 2,
+            Storage::Int8 => 1,
+        };
+        let start = (panel * self.rows() + rows.start) * PANEL;
+        &self.bytes()[start * size..][..rows.len() * PANEL * size]
+    }
+
     /// Rows `rows` of a panel in f32: where they lie if that is how they are kept, else widened into `buffer`.
     #[inline]
     pub(crate) fn panel<'a>(&'a self, panel: usize, rows: Range<usize>, buffer: &'a mut [f32]) -> &'a [f32] {
