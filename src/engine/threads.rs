@@ -2,6 +2,7 @@
 
 use crate::caught::hush_thread;
 use crate::error::{Error, ErrorKind, Result};
+use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -34,6 +35,15 @@ impl Threads {
         match &self.pool {
             Some(pool) => pool.install(work),
             None => work(),
+        }
+    }
+
+    /// Runs `task(0)` to `task(count - 1)`, in any order. The task is behind a pointer: a pool's machinery is compiled once, not for
+    /// each kernel.
+    pub(crate) fn each(&self, count: usize, task: &(dyn Fn(usize) + Sync)) {
+        match &self.pool {
+            Some(pool) if count > 1 => pool.install(|| (0..count).into_par_iter().with_max_len(1).for_each(task)),
+            _ => (0..count).for_each(task),
         }
     }
 

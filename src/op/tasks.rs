@@ -1,7 +1,6 @@
 //! Independent tasks on the engine's threads, each with scratch of its own.
 
 use crate::engine::Threads;
-use rayon::prelude::*;
 use std::sync::{Mutex, PoisonError};
 
 /// Floats in a cache line: what scratch is aligned to and counted in.
@@ -43,12 +42,7 @@ pub(crate) fn split(scratch: &mut [f32], shared: usize, each: usize, threads: us
 impl Each<'_> {
     /// Runs `task(0)` to `task(count - 1)` in any order; each is given scratch that no other has at the same time.
     pub(crate) fn run(&self, threads: &Threads, count: usize, task: impl Fn(usize, &mut [f32]) + Sync) {
-        match threads.pool() {
-            Some(pool) if count > 1 => pool.install(|| {
-                (0..count).into_par_iter().with_max_len(1).for_each(|index| self.one(index, &task));
-            }),
-            _ => (0..count).for_each(|index| self.one(index, &task)),
-        }
+        threads.each(count, &|index| self.one(index, &task));
     }
 
     /// Runs a task on this thread.
@@ -64,17 +58,26 @@ impl Each<'_> {
 
 /// Runs `task(index, piece)` for every piece, in any order: pieces of an output that are written independently.
 pub(crate) fn pieces<T: Send>(threads: &Threads, pieces: Vec<T>, task: impl Fn(usize, T) + Sync) {
-    match threads.pool() {
-        Some(pool) if pieces.len() > 1 => pool.install(|| {
-            pieces.into_par_iter().enumerate().with_max_len(1).for_each(|(index, piece)| task(index, piece));
-        }),
-        _ => pieces.into_iter().enumerate().for_each(|(index, piece)| task(index, piece)),
-    }
+    deal(threads, pieces, &task);
 }
 
 /// Runs `task(start, piece)` for runs of `length` elements of `output`; `start` is the first's index.
 pub(crate) fn runs<T: Send>(threads: &Threads, output: &mut [T], length: usize, task: impl Fn(usize, &mut [T]) + Sync) {
-    pieces(threads, output.chunks_mut(length.max(1)).collect(), |index, piece| task(index * length.max(1), piece));
+    cut(threads, output, length.max(1), &task);
+}
+
+fn deal<T: Send>(threads: &Threads, pieces: Vec<T>, task: &(dyn Fn(usize, T) + Sync)) {
+    let pieces: Vec<_> = pieces.into_iter().map(|piece| Mutex::new(Some(piece))).collect();
+    threads.each(pieces.len(), &|index| {
+        let piece = pieces[index].lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(piece) = piece {
+            task(index, piece);
+        }
+    });
+}
+
+fn cut<T: Send>(threads: &Threads, output: &mut [T], length: usize, task: &(dyn Fn(usize, &mut [T]) + Sync)) {
+    deal(threads, output.chunks_mut(length).collect(), &|index, piece| task(index * length, piece));
 }
 
 /// The part of `0..total` that falls to `index` when `count` share it as evenly as they can.

@@ -1,10 +1,9 @@
 //! The right-hand matrix of a product, packed once in the order in which the kernel reads it.
 
-use super::super::tasks::share;
+use super::super::tasks::{self, share};
 use super::widen::{dequantize, widen};
 use crate::engine::Threads;
 use half::f16;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
@@ -350,12 +349,7 @@ fn quantize(view: &View, bytes: &mut [u8], threads: &Threads) {
 
 fn each_panel(bytes: &mut [u8], panels: usize, threads: &Threads, pack: impl Fn(usize, &mut [u8]) + Sync) {
     let size = bytes.len() / panels;
-    match threads.pool() {
-        Some(pool) => pool.install(|| {
-            bytes.par_chunks_mut(size).enumerate().for_each(|(panel, bytes)| pack(panel, bytes));
-        }),
-        None => bytes.chunks_mut(size).enumerate().for_each(|(panel, bytes)| pack(panel, bytes)),
-    }
+    tasks::pieces(threads, bytes.chunks_mut(size).collect(), pack);
 }
 
 /// A right-hand matrix that is computed at run time: `[K, N]` with `stride` floats a row, or `[N, K]` when `transposed`.
