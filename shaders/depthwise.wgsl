@@ -26,9 +26,6 @@ struct Params {
 }
 
 var<immediate> params: Params;
-@group(0) @binding(0) var<storage, read> picture: array<f32>;
-@group(0) @binding(1) var<storage, read> filters: array<f32>;
-@group(0) @binding(2) var<storage, read_write> written: array<f32>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -52,10 +49,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
             let x = x0 + i32(j * params.dilation_x);
             if x < 0 || x >= width { continue; }
             let at = (u32(y) >> shrink) * params.width + (u32(x) >> shrink);
-            let filter_value = filters[(i * params.kernel_width + j) * params.filter_stride + channel];
-            sum = fma(picture[first + at * params.channels], filter_value, sum);
+            let filter_value = get_filters((i * params.kernel_width + j) * params.filter_stride + channel);
+            sum = fma(get_picture(first + at * params.channels), filter_value, sum);
         }
     }
     sum += bias_at(params.bias_first + channel) + shift_at(params.shift_first + number * params.channels + channel);
-    written[params.out_first + index] = activate(sum) + residual_at(params.residual_first + index);
+    put_written(params.out_first + index, activate(sum) + residual_at(params.residual_first + index));
 }

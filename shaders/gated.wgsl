@@ -11,9 +11,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let index = (group.y * groups.x + group.x) * 64u + lane;
     if index >= params.count { return; }
     let first = params.given + index / params.width * params.width + index;
-    let a = given[first];
-    let b = given[first + params.width];
+    let a = get_given(first);
+    let b = get_given(first + params.width);
     var y: V;
     if GATE_LAST { y = a * activated(b); } else { y = b * activated(a); }
-    written[params.written + index] = y;
+    put_written(params.written + index, y);
 }

@@ -38,7 +38,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
     for (var n = 0u; n < DEPTH; n++) {
         let length = i32(params.lengths[n]);
-        var place = indices[index_at + n * params.index_step];
+        var place = get_indices(index_at + n * params.index_step);
         if place < 0 { place += length; }
         if place < 0 || place >= length {
             faults[0] = 1u;
@@ -50,5 +50,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         if at < params.first || at - params.first >= params.held { return; }
         at -= params.first;
     }
-    written[params.written + index] = given[at];
+    put_written(params.written + index, get_given(at));
 }

@@ -25,13 +25,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         rest /= params.kept[axis - 1u];
     }
     var best = 0u;
-    var most = given[at];
+    var most = get_given(at);
     for (var k = 1u; k < params.length; k++) {
-        let x = given[at + k * params.step];
+        let x = get_given(at + k * params.step);
         if x > most || (LAST && x == most) {
             best = k;
             most = x;
         }
     }
-    written[params.written + index] = i32(best);
+    put_written(params.written + index, i32(best));
 }

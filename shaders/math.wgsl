@@ -102,3 +102,8 @@ fn power(a: f32, b: f32) -> f32 {
     let odd = fract(abs(b) * 0.5) != 0.0;
     return select(magnitude, -magnitude, odd);
 }
+
+// Two numbers as halves in a word, the nearest that a half holds; what is larger than the greatest half becomes that.
+fn half_pair(v: vec2f) -> u32 {
+    return pack2x16float(clamp(v, vec2f(-65504.0), vec2f(65504.0)));
+}

@@ -79,7 +79,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     var block = V();
     var n = 0u;
     for (var c = begin(lane); c.index < size; c = next(c)) {
-        let x = given[params.given + first + c.at];
+        let x = get_given(params.given + first + c.at);
         if HELD > 0u { held[place + c.index] = x; }
         block += x;
         n++;
@@ -98,7 +98,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     var rest = V();
     for (var c = begin(lane); c.index < size; c = next(c)) {
         var x: V;
-        if HELD > 0u { x = held[place + c.index]; } else { x = given[params.given + first + c.at]; }
+        if HELD > 0u { x = held[place + c.index]; } else { x = get_given(params.given + first + c.at); }
         let d = x - V(mean);
         rest += d;
         block += d * d;
@@ -117,8 +117,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     if wanted >= params.sets { return; }
     for (var c = begin(lane); c.index < size; c = next(c)) {
         var x: V;
-        if HELD > 0u { x = held[place + c.index]; } else { x = given[params.given + first + c.at]; }
+        if HELD > 0u { x = held[place + c.index]; } else { x = get_given(params.given + first + c.at); }
         let y = (x - V(mean) - V(correction)) * inverse;
-        written[params.written + first + c.at] = activated(y * factor(batch, channel + c.column) + term(batch, channel + c.column));
+        put_written(params.written + first + c.at, activated(y * factor(batch, channel + c.column) + term(batch, channel + c.column)));
     }
 }

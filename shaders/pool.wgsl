@@ -47,7 +47,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     if GREATEST { y = V(params.least); }
     for (var row = down.first; row < down.end; row++) {
         for (var column = across.first; column < across.end; column++) {
-            let x = given[params.given + ((first + row) * params.from_columns + column) * params.channels + channel];
+            let x = get_given(params.given + ((first + row) * params.from_columns + column) * params.channels + channel);
             if GREATEST { y = select(y, x, not_number(x) | (x > y)); } else { y += x; }
         }
     }
@@ -56,5 +56,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         if COUNT_PAD { seen = down.padded * across.padded; }
         y /= f32(max(seen, 1u));
     }
-    written[params.written + index] = y;
+    put_written(params.written + index, y);
 }

@@ -49,7 +49,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     var block = all;
     var n = 0u;
     for (var k = lane % LANES; k < params.count; k += LANES) {
-        block = joined(block, taken(given[first + place_of_number(k)]));
+        block = joined(block, taken(get_given(first + place_of_number(k))));
         n++;
         if n % 32u == 0u {
             all = joined(all, block);
@@ -66,5 +66,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         }
         all = partial[lane / LANES * LANES];
     }
-    if wanted < params.results && lane % LANES == 0u { written[params.written + wanted] = ended(all); }
+    if wanted < params.results && lane % LANES == 0u { put_written(params.written + wanted, ended(all)); }
 }

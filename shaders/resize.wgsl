@@ -8,7 +8,7 @@ struct Params { count: u32, given: u32, written: u32, channels: u32, from_rows: 
 var<immediate> params: Params;
 
 fn pixel(line: u32, column: u32, channel: u32) -> V {
-    return given[params.given + (line * params.from_columns + column) * params.channels + channel];
+    return get_given(params.given + (line * params.from_columns + column) * params.channels + channel);
 }
 
 @compute @workgroup_size(64)
@@ -21,14 +21,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let first = index / params.channels / params.columns / params.rows * params.from_rows;
     let down = row * 3u;
     let across = (params.rows + column) * 3u;
-    var y = pixel(first + samples[down], samples[across], channel);
+    var y = pixel(first + get_samples(down), get_samples(across), channel);
     if LINEAR {
-        let right = bitcast<f32>(samples[across + 2u]);
-        let below = first + samples[down + 1u];
-        let top = y + (pixel(first + samples[down], samples[across + 1u], channel) - y) * right;
-        let low = pixel(below, samples[across], channel);
-        let bottom = low + (pixel(below, samples[across + 1u], channel) - low) * right;
-        y = top + (bottom - top) * bitcast<f32>(samples[down + 2u]);
+        let right = bitcast<f32>(get_samples(across + 2u));
+        let below = first + get_samples(down + 1u);
+        let top = y + (pixel(first + get_samples(down), get_samples(across + 1u), channel) - y) * right;
+        let low = pixel(below, get_samples(across), channel);
+        let bottom = low + (pixel(below, get_samples(across + 1u), channel) - low) * right;
+        y = top + (bottom - top) * bitcast<f32>(get_samples(down + 2u));
     }
-    written[params.written + index] = y;
+    put_written(params.written + index, y);
 }

@@ -36,14 +36,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let row = min(wanted, params.rows - 1u);
     let first = row / params.inner * params.length * params.inner + row % params.inner;
     var most = -3.4028235e38;
-    for (var k = lane % LANES; k < params.length; k += LANES) { most = max(most, given[params.given + first + k * params.inner]); }
+    for (var k = lane % LANES; k < params.length; k += LANES) { most = max(most, get_given(params.given + first + k * params.inner)); }
     most = greatest_of_row(lane, most);
     var sum = 0.0;
-    for (var k = lane % LANES; k < params.length; k += LANES) { sum += exp(given[params.given + first + k * params.inner] - most); }
+    for (var k = lane % LANES; k < params.length; k += LANES) { sum += exp(get_given(params.given + first + k * params.inner) - most); }
     let inverse = 1.0 / sum_of_row(lane, sum);
     if wanted >= params.rows { return; }
     for (var k = lane % LANES; k < params.length; k += LANES) {
         let at = first + k * params.inner;
-        written[params.written + at] = exp(given[params.given + at] - most) * inverse;
+        put_written(params.written + at, exp(get_given(params.given + at) - most) * inverse);
     }
 }

@@ -172,27 +172,65 @@ impl FromStr for Weights {
     }
 }
 
+/// How floats are stored on a Vulkan device; sums are f32 in any case, and the CPU computes in f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Precision {
+    /// In 32 bits.
+    #[default]
+    F32,
+    /// Weights and what one step hands to the next in 16 bits where they can lie in pairs: half the memory and half of what is moved.
+    F16,
+}
+
+impl Precision {
+    /// Every one there is.
+    pub const ALL: [Precision; 2] = [Precision::F32, Precision::F16];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::F16 => "f16",
+        }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Precision> {
+        Precision::ALL.into_iter().find(|precision| precision.name() == name).ok_or_else(|| {
+            let known = Precision::ALL.map(Precision::name).join(", ");
+            Error::new(ErrorKind::Invalid, format!("unknown precision \"{name}\""))
+                .advise(format!("use one of {known}"))
+        })
+    }
+}
+
 /// An engine for `graph` on `backend`, with weights as they are stored and nothing kept for the next start.
 ///
 /// # Errors
 /// `Unsupported` for Vulkan where there is no device.
 pub fn load(graph: Graph, backend: Backend, threads: &Threads) -> Result<Box<dyn Engine>> {
-    load_with(graph, backend, Weights::Stored, threads, None)
+    load_with(graph, backend, Weights::Stored, Precision::F32, threads, None)
 }
 
 /// An engine for `graph` on `backend` that keeps its weights as `weights` says, and what it prepares in `cache`, for the next one of the same
 /// graph.
 ///
 /// # Errors
-/// `Invalid` for tract and Vulkan with anything but [`Weights::Stored`]; `Unsupported` for Vulkan where there is no device.
+/// `Invalid` for tract and Vulkan with anything but [`Weights::Stored`], and for the CPU and tract with anything but [`Precision::F32`]; `Unsupported` for Vulkan where there is no device.
 pub fn load_with(
     graph: Graph,
     backend: Backend,
     weights: Weights,
+    precision: Precision,
     threads: &Threads,
     cache: Option<&Cache>,
 ) -> Result<Box<dyn Engine>> {
     match backend {
+        Backend::Cpu | Backend::Tract if precision != Precision::F32 => fail!(Invalid, "{backend} computes in f32")
+            .map_err(|error: Error| error.advise("leave the precision out, or use the backend vulkan")),
         Backend::Auto | Backend::Cpu => Ok(Box::new(cpu::Cpu::new(graph, weights, threads, cache))),
         Backend::Tract | Backend::Vulkan if weights != Weights::Stored => {
             fail!(Invalid, "{backend} keeps weights as they are stored")
@@ -200,7 +238,7 @@ pub fn load_with(
         }
         Backend::Tract => Ok(Box::new(reference::Reference::new(graph, threads))),
         #[cfg(feature = "vulkan")]
-        Backend::Vulkan => Ok(Box::new(vulkan::Vulkan::new(graph)?)),
+        Backend::Vulkan => Ok(Box::new(vulkan::Vulkan::new(graph, precision)?)),
         #[cfg(not(feature = "vulkan"))]
         Backend::Vulkan => fail!(Unsupported, "this program was built without its feature \"vulkan\""),
     }

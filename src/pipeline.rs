@@ -42,7 +42,7 @@ pub use report::{Report, StageReport};
 pub use request::{Request, Size};
 pub use tokenizer::{Context, Tokenizer, Tokens};
 
-use crate::engine::{Backend, Cache, Threads, Weights};
+use crate::engine::{Backend, Cache, Precision, Threads, Weights};
 use crate::error::{Result, fail};
 use crate::model::{DecoderPorts, DenoiserPorts, Model, Role};
 use crate::system::peak_rss_bytes;
@@ -63,6 +63,8 @@ pub struct Options {
     pub backend: Backend,
     /// How weights are kept.
     pub weights: Weights,
+    /// How floats are stored on a Vulkan device.
+    pub precision: Precision,
     /// Threads, or as many as the machine has cores. The picture does not depend on it.
     pub threads: Option<NonZeroUsize>,
     /// Where compiled plans and packed weights are kept for the next start; they are not where no folder is given.
@@ -148,11 +150,20 @@ impl Pipeline {
     /// file and field.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self> {
         let model = Model::open(dir)?;
-        let Options { backend, weights, threads, cache, low_memory, memory_budget: budget, decoder_tile, cancel } =
-            options;
+        let Options {
+            backend,
+            weights,
+            precision,
+            threads,
+            cache,
+            low_memory,
+            memory_budget: budget,
+            decoder_tile,
+            cancel,
+        } = options;
         let decoder_tile = decoder_tile.map(NonZeroUsize::get);
         let threads = Threads::new(threads)?;
-        let machine = Machine { backend, weights, threads, cache, low_memory, streamed: false };
+        let machine = Machine { backend, weights, precision, threads, cache, low_memory, streamed: false };
         let (unet, vae) = (model.stage(Role::Denoiser)?, model.stage(Role::Decoder)?);
         let graph = unet.open()?;
         let ports = DenoiserPorts::of(&graph)?;

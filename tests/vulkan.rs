@@ -8,6 +8,8 @@ use std::process::{Command, Output};
 
 /// CPU against Vulkan in f32, in decibels.
 const PSNR: f64 = 50.0;
+/// The same in f16.
+const HALVES: f64 = 35.0;
 
 fn undiffuse(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_undiffuse"));
@@ -20,7 +22,7 @@ fn undiffuse(arguments: &[&str]) -> Output {
 }
 
 /// The picture, and what was said of it.
-fn made(model: &Path, backend: &str) -> (image::RgbImage, String) {
+fn made(model: &Path, backend: &str, more: &[&str]) -> (image::RgbImage, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("picture.png");
     let (model, out) = (model.display().to_string(), out.display().to_string());
@@ -28,6 +30,7 @@ fn made(model: &Path, backend: &str) -> (image::RgbImage, String) {
     let mut arguments =
         vec!["generate", "a red apple", "--model", &model, "-o", &out, "--backend", backend, "--seed", "1"];
     arguments.extend(["--native", "--json", "--steps", "2"]);
+    arguments.extend(more);
     if let Some(size) = &size {
         arguments.extend(["--size", size]);
     }
@@ -70,21 +73,26 @@ fn every_model_makes_the_same_picture_as_the_cpu() {
     let models = models();
     assert!(models.len() > 6, "{models:?}");
     for model in models {
-        let (wanted, _) = made(&model, "cpu");
-        let (got, report) = made(&model, "vulkan");
+        let (wanted, _) = made(&model, "cpu", &[]);
+        let (got, report) = made(&model, "vulkan", &[]);
         let near = psnr(&got, &wanted);
         println!("{}: {near:.1} dB", model.display());
         assert!(near >= PSNR, "{}: {near:.1} dB", model.display());
         assert!(report.contains("\"engine\":\"vulkan\"") || report.contains("\"engine\": \"vulkan\""), "{report}");
         assert!(!report.contains("\"cpu\"") && !report.contains("\"tract\""), "a stage ran elsewhere: {report}");
+        let (halves, _) = made(&model, "vulkan", &["--precision", "f16"]);
+        let near = psnr(&halves, &wanted);
+        println!("{} in halves: {near:.1} dB", model.display());
+        assert!(halves != got, "{}: halves change nothing", model.display());
+        assert!(near >= HALVES, "{} in halves: {near:.1} dB", model.display());
     }
 }
 
 #[test]
 #[ignore = "needs a Vulkan device"]
 fn the_same_seed_gives_the_same_bytes() {
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/sticker-64");
-    assert!(made(&model, "vulkan").0 == made(&model, "vulkan").0);
+    let model = &Path::new(env!("CARGO_MANIFEST_DIR")).join("models/sticker-64");
+    assert!(made(model, "vulkan", &[]).0 == made(model, "vulkan", &[]).0);
 }
 
 #[test]

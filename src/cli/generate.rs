@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::bytes::Bytes;
 use super::search::default_model;
-use crate::engine::{Backend, Weights};
+use crate::engine::{Backend, Precision, Weights};
 use crate::pipeline::{CancelToken, Options, Pipeline, Prompt, Report, Request, Size};
 use crate::sampler::{NoiseKind, SamplerKind};
 use bar::Bar;
@@ -58,12 +58,15 @@ pub struct Args {
     /// Threads [default: the machine's cores]; the picture does not depend on it
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// What computes: auto, cpu or tract
+    /// What computes: auto, cpu, tract or vulkan
     #[arg(long, default_value = "auto")]
     backend: Backend,
     /// How weights are kept: stored (as in the files), or int8 (a half or a quarter of the memory, and nearly the same picture)
     #[arg(long, default_value = "stored")]
     weights: Weights,
+    /// How floats are stored on a Vulkan device: f32, or f16 (half the memory; sums stay f32)
+    #[arg(long, default_value = "f32")]
+    precision: Precision,
     #[command(flatten)]
     cache: super::cache::Args,
     /// Drop each stage of the model before the next is loaded
@@ -147,6 +150,7 @@ impl Args {
         Options {
             backend: self.backend,
             weights: self.weights,
+            precision: self.precision,
             threads: self.threads,
             cache: self.cache.cache(),
             low_memory: self.low_memory,

@@ -5,7 +5,7 @@ mod compare;
 
 use super::bytes::Bytes;
 use super::inspect::Axis;
-use crate::engine::{self, Backend, Engine, Outputs, Threads, Weights};
+use crate::engine::{self, Backend, Engine, Outputs, Precision, Threads, Weights};
 use crate::model::{Dim, Graph, Port};
 use crate::sampler::{Noise, TorchNoise};
 use crate::value::{DType, Data, Tensor, elements};
@@ -52,12 +52,15 @@ pub struct Args {
     /// Threads [default: the machine's cores]; the outputs do not depend on it
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
-    /// What computes: auto, cpu or tract
+    /// What computes: auto, cpu, tract or vulkan
     #[arg(long, default_value = "auto")]
     backend: Backend,
     /// How weights are kept: stored (as in the file) or int8
     #[arg(long, default_value = "stored", conflicts_with = "compare")]
     weights: Weights,
+    /// How floats are stored on a Vulkan device: f32, or f16 (half the memory; sums stay f32)
+    #[arg(long, default_value = "f32", conflicts_with = "compare")]
+    precision: Precision,
     #[command(flatten)]
     cache: super::cache::Args,
     /// Take no more memory than this in all (512M, 2G, or bytes): weights are read from the cache's file as they are needed, or it is refused
@@ -128,7 +131,8 @@ pub fn run(args: Args) -> Result<()> {
         return compare::run(&graph, &inputs, args.tolerance, &threads, args.json);
     }
     let dumped = watch(&mut graph, &args.dump, &inputs)?;
-    let mut engine = engine::load_with(graph, args.backend, args.weights, &threads, args.cache.cache().as_ref())?;
+    let mut engine =
+        engine::load_with(graph, args.backend, args.weights, args.precision, &threads, args.cache.cache().as_ref())?;
     let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();
     let predicted = budget::keep(&mut *engine, &shapes, args.memory_budget.map(|bytes| bytes.0))?;
     engine.prepare(&shapes)?;

@@ -13,7 +13,7 @@ mod shader;
 #[cfg(test)]
 mod tests;
 
-use super::{Engine, Footprint, Memory, Outputs};
+use super::{Engine, Footprint, Memory, Outputs, Precision};
 use crate::caught::catch;
 use crate::error::{Error, Result, fail};
 use crate::graph::plan::Plan;
@@ -31,6 +31,7 @@ use std::sync::Arc;
 /// A graph on a Vulkan device.
 pub(crate) struct Vulkan {
     graph: Graph,
+    precision: Precision,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     context: Arc<Context>,
@@ -46,10 +47,10 @@ enum State {
 impl Vulkan {
     /// # Errors
     /// `Unsupported` when there is no device.
-    pub(crate) fn new(graph: Graph) -> Result<Vulkan> {
+    pub(crate) fn new(graph: Graph, precision: Precision) -> Result<Vulkan> {
         let context = Context::shared()?;
         let (inputs, outputs) = (graph.inputs().to_vec(), graph.outputs().to_vec());
-        Ok(Vulkan { graph, inputs, outputs, context, state: State::Idle })
+        Ok(Vulkan { graph, precision, inputs, outputs, context, state: State::Idle })
     }
 
     fn draw_up(&mut self, shapes: Vec<Vec<usize>>) -> Result<()> {
@@ -59,7 +60,8 @@ impl Vulkan {
         }
         let (plan, _) = graph::build(&self.graph, &shapes)?;
         let limits = self.context.opened.limits;
-        let (plan, program) = catch("the Vulkan engine", "planning", || programmed(plan, &limits))?;
+        let precision = self.precision;
+        let (plan, program) = catch("the Vulkan engine", "planning", || programmed(plan, &limits, precision))?;
         let (all, tiled) = program.flops();
         log::debug!(
             "{}: {} steps as {} dispatches, {tiled} of {all} flops in tiles",
@@ -102,14 +104,19 @@ pub fn devices() -> Result<Vec<DeviceInfo>> {
     Ok(found.into_iter().map(info).collect())
 }
 
-/// A plan whose elements take four bytes, placed as the device aligns, and its dispatches.
-fn programmed(mut plan: Plan, limits: &Limits) -> Result<(Plan, Program)> {
+/// A plan whose elements take four bytes, or two where `precision` lets floats lie as halves, placed as the device aligns, and its dispatches.
+fn programmed(mut plan: Plan, limits: &Limits, precision: Precision) -> Result<(Plan, Program)> {
     for buffer in &mut plan.buffers {
         buffer.dtype = if element(buffer.dtype) == "i32" { DType::I32 } else { DType::F32 };
     }
+    if precision == Precision::F16 {
+        for index in Program::new(&plan, limits, precision)?.paired(&plan) {
+            plan.buffers[index].dtype = DType::F16;
+        }
+    }
     place::place_aligned(&mut plan, (limits.alignment as usize).max(64));
     place::check(&plan)?;
-    let program = Program::new(&plan, limits)?;
+    let program = Program::new(&plan, limits, precision)?;
     if let Some(buffer) = plan.buffers.iter().find(|buffer| buffer.bytes() as u64 > limits.range) {
         return fail!(Unsupported, "a value of {} bytes, the device binds {}", buffer.bytes(), limits.range);
     }

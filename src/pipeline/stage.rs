@@ -6,7 +6,7 @@ use std::time::Duration;
 use half::f16;
 
 use super::report::{StageReport, milliseconds, timed};
-use crate::engine::{self, Backend, Cache, Engine, Footprint, Outputs, Threads, Weights};
+use crate::engine::{self, Backend, Cache, Engine, Footprint, Outputs, Precision, Threads, Weights};
 use crate::error::Result;
 use crate::model::{Graph, Port, Stage};
 use crate::value::{Data, Tensor};
@@ -16,6 +16,7 @@ use crate::value::{Data, Tensor};
 pub(super) struct Machine {
     pub backend: Backend,
     pub weights: Weights,
+    pub precision: Precision,
     pub threads: Threads,
     pub cache: Option<Cache>,
     pub low_memory: bool,
@@ -91,8 +92,8 @@ impl StageRunner {
     fn load(&mut self) -> Result<()> {
         if self.engine.is_none() {
             let graph = self.graph.take().map_or_else(|| self.stage.open(), Ok)?;
-            let Machine { backend, weights, threads, cache, .. } = &self.machine;
-            let mut engine = engine::load_with(graph, *backend, *weights, threads, cache.as_ref())?;
+            let Machine { backend, weights, precision, threads, cache, .. } = &self.machine;
+            let mut engine = engine::load_with(graph, *backend, *weights, *precision, threads, cache.as_ref())?;
             engine.stream(self.machine.streamed);
             self.engine = Some(engine);
         }

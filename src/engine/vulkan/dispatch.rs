@@ -1,8 +1,10 @@
 //! [`Dispatch`]: one launch of a compute shader, as plain data: what stands before its text, what it is bound to, how many groups.
 //!
-//! Every element takes four bytes on the device: floats are f32, integers and truths i32.
+//! Every element takes four bytes on the device: floats are f32, integers and truths i32; or two, where the buffer's type is f16 and its floats lie
+//! there as halves, in pairs.
 
 use super::limits::Limits;
+use crate::engine::Precision;
 use crate::error::Result;
 use crate::graph::net::Content;
 use crate::graph::op::{Activation, Op};
@@ -67,6 +69,22 @@ pub(super) enum Slot {
 pub(super) struct Binding {
     pub(super) slot: Slot,
     pub(super) writes: bool,
+    /// Whether floats lie there as halves, two in a word.
+    pub(super) halves: bool,
+    /// Elements that an invocation reads or writes together, from a place that such vectors share out.
+    pub(super) together: usize,
+}
+
+impl Binding {
+    /// Something that is read, element by element.
+    pub(super) fn read(slot: Slot) -> Binding {
+        Binding { slot, writes: false, halves: false, together: 1 }
+    }
+
+    /// The word that a shader raises.
+    pub(super) fn faults() -> Binding {
+        Binding { writes: true, ..Binding::read(Slot::Faults) }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -140,6 +158,7 @@ impl Matrix {
 pub(super) struct Lowering<'a> {
     pub(super) plan: &'a Plan,
     pub(super) limits: &'a Limits,
+    pub(super) precision: Precision,
     pub(super) uploads: Vec<Upload>,
 }
 
@@ -161,17 +180,20 @@ impl Lowering<'_> {
         Slot::Upload(index)
     }
 
-    /// Whether something fixed is 16-bit floats in its file.
-    pub(super) fn is_half(&self, fixed: usize) -> bool {
-        matches!(&self.plan.fixed[fixed].content, Content::Weight(weight, _) if weight.element.name() == "FLOAT16")
+    /// Whether the elements of a matrix are kept as halves: where they are in the file, or all are wanted so.
+    pub(super) fn keeps_halves(&self, fixed: usize) -> bool {
+        self.precision == Precision::F16
+            || matches!(&self.plan.fixed[fixed].content, Content::Weight(weight, _) if weight.element.name() == "FLOAT16")
     }
 
     pub(super) fn reads(&mut self, operand: &Operand) -> Binding {
-        Binding { slot: self.slot(operand), writes: false }
+        let slot = self.slot(operand);
+        let halves = matches!(slot, Slot::Buffer(index) if self.plan.buffers[index].dtype == DType::F16);
+        Binding { halves, ..Binding::read(slot) }
     }
 
     pub(super) fn writes(&mut self, operand: &Operand) -> Binding {
-        Binding { slot: self.slot(operand), writes: true }
+        Binding { writes: true, ..self.reads(operand) }
     }
 }
 

@@ -1,9 +1,11 @@
 //! [`Program`]: a plan as dispatches within a device's limits. Plain data, made and checked without a device.
 
-use super::dispatch::{Dispatch, Lowering, Upload, steps};
+use super::dispatch::{Dispatch, Lowering, Slot, Upload, steps};
 use super::limits::Limits;
+use crate::engine::Precision;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph::plan::Plan;
+use crate::graph::plan::{At, Plan};
+use crate::value::DType;
 
 /// What is recorded once and replayed.
 #[derive(Debug, Clone)]
@@ -15,8 +17,8 @@ pub(super) struct Program {
 impl Program {
     /// # Errors
     /// `Unsupported` that lists every step which no shader computes within `limits`.
-    pub(super) fn new(plan: &Plan, limits: &Limits) -> Result<Program> {
-        let mut lowering = Lowering { plan, limits, uploads: Vec::new() };
+    pub(super) fn new(plan: &Plan, limits: &Limits, precision: Precision) -> Result<Program> {
+        let mut lowering = Lowering { plan, limits, precision, uploads: Vec::new() };
         let (mut dispatches, mut missing) = (Vec::new(), Vec::new());
         for step in &plan.steps {
             match steps(&mut lowering, step) {
@@ -28,6 +30,21 @@ impl Program {
             return Ok(Program { dispatches, uploads: lowering.uploads });
         }
         Err(Error::new(ErrorKind::Unsupported, format!("no shader for {}", missing.join("; "))))
+    }
+
+    /// Buffers of floats inside of the plan that are written in pairs only, so that halves can lie there, two in a word.
+    pub(super) fn paired(&self, plan: &Plan) -> Vec<usize> {
+        let seen = |index: &usize| {
+            plan.inputs.contains(index) || plan.outputs.iter().any(|output| output.at == At::Buffer(*index))
+        };
+        let writes: Vec<_> =
+            self.dispatches.iter().flat_map(|dispatch| &dispatch.bindings).filter(|b| b.writes).collect();
+        let in_pairs = |index: &usize| {
+            let mut own = writes.iter().filter(|binding| binding.slot == Slot::Buffer(*index)).peekable();
+            own.peek().is_some() && own.all(|binding| binding.together.is_multiple_of(2))
+        };
+        let floats = |index: &usize| plan.buffers[*index].dtype == DType::F32;
+        (0..plan.buffers.len()).filter(floats).filter(|index| !seen(index)).filter(in_pairs).collect()
     }
 
     /// Additions and multiplications of products, and how many of them are done in tiles.
@@ -43,7 +60,7 @@ impl Program {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::{build, plan::At};
+    use crate::graph::build;
     use crate::model::Graph;
     use std::collections::HashSet;
     use std::path::{Path, PathBuf};
@@ -79,7 +96,7 @@ mod tests {
         for file in files {
             let graph = Graph::open(&file).unwrap();
             let Ok((plan, _)) = build(&graph, &shapes(&graph)) else { continue };
-            let (plan, program) = super::super::programmed(plan, &Limits::LEAST)
+            let (plan, program) = super::super::programmed(plan, &Limits::LEAST, Precision::F32)
                 .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
             let shaders: HashSet<String> = program.dispatches.iter().map(|dispatch| dispatch.shader.text()).collect();
             assert!(shaders.len() <= 64, "{} pipelines for {}", shaders.len(), file.display());
@@ -95,7 +112,7 @@ mod tests {
         for file in graphs() {
             let graph = Graph::open(&file).unwrap();
             let Ok((plan, _)) = build(&graph, &shapes(&graph)) else { continue };
-            let (_, program) = super::super::programmed(plan, &Limits::LEAST).unwrap();
+            let (_, program) = super::super::programmed(plan, &Limits::LEAST, Precision::F32).unwrap();
             for dispatch in &program.dispatches {
                 assert!(dispatch.push.len() * 4 <= Limits::LEAST.push as usize, "{}", dispatch.shader.source.name);
                 assert!(dispatch.bindings.len() <= Limits::LEAST.buffers as usize, "{}", dispatch.shader.source.name);

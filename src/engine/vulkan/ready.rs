@@ -89,7 +89,8 @@ impl Places<'_> {
     fn buffer(&self, index: usize) -> Subbuffer<[u32]> {
         let buffer = &self.plan.buffers[index];
         let first = buffer.offset / 4;
-        self.arena.clone().slice(first as u64..(first + buffer.elements.max(1).next_multiple_of(4)) as u64)
+        let words = buffer.bytes().max(1).next_multiple_of(16) / 4;
+        self.arena.clone().slice(first as u64..(first + words) as u64)
     }
 }
 

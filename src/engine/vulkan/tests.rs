@@ -55,20 +55,66 @@ pub(super) fn net(op: Op, given: &[Given], shape: &[usize], dtype: DType) -> (Ne
     (net, tensors)
 }
 
-/// What the CPU and the device make of it.
+/// What the CPU and the device make of it. Halves, which are tried too, must come near what the CPU makes of such numbers.
 pub(super) fn both(op: Op, given: &[Given], shape: &[usize], dtype: DType) -> [Tensor; 2] {
-    let (net, tensors) = net(op, given, shape, dtype);
+    let (net, tensors) = net(op.clone(), given, shape, dtype);
+    // The greatest of their results are many deviations large, or no halves.
+    let large = [Op::Unary(Unary::Exp), Op::Unary(Unary::Reciprocal), Op::Binary(Binary::Div)].contains(&op);
+    if dtype == DType::F32 && !large {
+        let rounded: Vec<Tensor> = tensors.iter().map(rounded).collect();
+        let found = error(&made(between_copies(net.clone()), &rounded, Precision::F16));
+        assert!(found < HALVES, "{op:?} in halves: {found:e}");
+    }
+    made(net, &tensors, Precision::F32)
+}
+
+fn made(net: Net, tensors: &[Tensor], precision: Precision) -> [Tensor; 2] {
     let mut plan = lower::lower(&net);
     place::place(&mut plan);
     place::check(&plan).unwrap();
-    let cpu = play_once(plan.clone(), &tensors, &Threads::new(None).unwrap()).unwrap().remove(0);
+    let cpu = play_once(plan.clone(), tensors, &Threads::new(None).unwrap()).unwrap().remove(0);
     let context = Context::shared().unwrap();
-    let (plan, program) = programmed(plan, &context.opened.limits).unwrap();
+    let (plan, program) = programmed(plan, &context.opened.limits, precision).unwrap();
     let mut ready = Ready::new(context, plan, &program).unwrap();
     let given: Vec<&Tensor> = tensors.iter().collect();
     let device = ready.run(&given).unwrap().remove(0);
     assert!(ready.run(&given).unwrap()[0] == device, "a second run gives other bits");
     [cpu, device]
+}
+
+/// Floats as the halves nearest to them.
+pub(super) fn rounded(tensor: &Tensor) -> Tensor {
+    if tensor.dtype() == DType::F32 { tensor.clone().cast(DType::F16).cast(DType::F32) } else { tensor.clone() }
+}
+
+/// The net with two negations behind every input and before every output of floats: halves may lie inside of a plan, not at its edges.
+pub(super) fn between_copies(mut net: Net) -> Net {
+    let mut nodes = Vec::new();
+    for input in net.inputs.clone() {
+        if net.values[input].dtype == DType::F32 {
+            let inner = twice_negated(&mut net, input, &mut nodes);
+            let reads = net.nodes.iter_mut().flat_map(|node| &mut node.inputs);
+            reads.filter(|id| **id == Some(input)).for_each(|id| *id = Some(inner));
+        }
+    }
+    nodes.append(&mut net.nodes);
+    let output = net.outputs[0];
+    if net.values[output].dtype == DType::F32 {
+        net.outputs[0] = twice_negated(&mut net, output, &mut nodes);
+    }
+    net.nodes = nodes;
+    net
+}
+
+fn twice_negated(net: &mut Net, mut value: usize, nodes: &mut Vec<Node>) -> usize {
+    for _ in 0..2 {
+        let like = Value { content: Content::Computed, ..net.values[value].clone() };
+        let output = net.add(like);
+        let op = Op::Unary(Unary::Neg);
+        nodes.push(Node { name: "copy".into(), op, inputs: vec![Some(value)], output });
+        value = output;
+    }
+    value
 }
 
 /// The greatest difference over the deviation.
@@ -79,6 +125,8 @@ pub(super) fn error([cpu, device]: &[Tensor; 2]) -> f64 {
 
 /// Sums of products in another order.
 pub(super) const SUMS: f64 = 2e-5;
+/// Halves: 2^-11 of weights and of results, which are up to a few deviations large.
+pub(super) const HALVES: f64 = 5e-3;
 /// Functions of single numbers.
 pub(super) const POINTS: f64 = 5e-6;
 

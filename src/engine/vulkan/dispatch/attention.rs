@@ -30,18 +30,18 @@ pub(super) fn step(lowering: &mut Lowering, step: &Step, heads: usize, scale: f3
     let fours = [(q, "query", sizes.width), (k, "key", sizes.width), (v, "value", sizes.value_width)].map(
         |(operand, name, width)| {
             let fours = width.is_multiple_of(4) && places(&operand.view).iter().all(|n| n.is_multiple_of(4));
-            bound.add(name, if fours { "vec4f" } else { "f32" }, lowering.reads(operand));
+            bound.add(name, if fours { 4 } else { 1 }, "f32", lowering.reads(operand));
             bound.text.push_str(&read(name, fours));
             fours
         },
     );
     let out = places(&step.write.view);
     let out_fours = sizes.value_width.is_multiple_of(4) && out.iter().all(|n| n.is_multiple_of(4));
-    bound.add("written", if out_fours { "vec4f" } else { "f32" }, lowering.writes(&step.write));
+    bound.add("written", if out_fours { 4 } else { 1 }, "f32", lowering.writes(&step.write));
     if let Some((mask, _)) = &masked {
-        bound.add("mask", "f32", lowering.reads(mask));
+        bound.add("mask", 1, "f32", lowering.reads(mask));
     }
-    let mask_at = if masked.is_some() { "mask[at]" } else { "0.0" };
+    let mask_at = if masked.is_some() { "get_mask(at)" } else { "0.0" };
     let head = Head::new()
         .count("DEPTH", sizes.depth() as u64)
         .count("TILES", tiles as u64)
@@ -111,8 +111,11 @@ fn places(view: &View) -> [usize; 3] {
 
 /// `four_NAME()` and `one_NAME()`, of which the flag chooses one.
 fn read(name: &str, fours: bool) -> String {
-    let (four, one) =
-        if fours { (format!("{name}[at / 4u]"), "0.0".into()) } else { ("vec4f()".into(), format!("{name}[at]")) };
+    let (four, one) = if fours {
+        (format!("get_{name}(at / 4u)"), "0.0".into())
+    } else {
+        ("vec4f()".into(), format!("get_{name}(at)"))
+    };
     format!(
         "fn four_{name}(at: u32) -> vec4f {{ return {four}; }}\nfn one_{name}(at: u32) -> f32 {{ return {one}; }}\n"
     )
@@ -120,10 +123,10 @@ fn read(name: &str, fours: bool) -> String {
 
 fn write(fours: bool) -> &'static str {
     if fours {
-        "fn write(at: u32, column: u32, v: vec4f) { if column < params.value_width { written[(at + column) / 4u] = v; } }"
+        "fn write(at: u32, column: u32, v: vec4f) { if column < params.value_width { put_written((at + column) / 4u, v); } }"
     } else {
         "fn write(at: u32, column: u32, v: vec4f) {\n\
-         for (var c = 0u; c < 4u; c++) { if column + c < params.value_width { written[at + column + c] = v[c]; } }\n}"
+         for (var c = 0u; c < 4u; c++) { if column + c < params.value_width { put_written(at + column + c, v[c]); } }\n}"
     }
 }
 

@@ -105,8 +105,8 @@ fn only(step: &Step) -> Result<&Operand> {
 fn given_and_written(lowering: &mut Lowering, (x, write): (&Operand, &Operand), per: usize) -> (Bound, String) {
     let mut bound = Bound::default();
     let v = vector(per, element(write.dtype));
-    bound.add("given", &vector(per, element(x.dtype)), lowering.reads(x));
-    bound.add("written", &v, lowering.writes(write));
+    bound.add("given", per, element(x.dtype), lowering.reads(x));
+    bound.add("written", per, element(write.dtype), lowering.writes(write));
     (bound, v)
 }
 

@@ -1,11 +1,13 @@
 //! Convolutions of channels-last pictures, as products whose left-hand rows are gathered; depthwise ones channel by channel.
 
+use super::bound::Bound;
 use super::gemm::{Ending, Gemm, Right, Taps};
 use super::matrix::operand;
-use super::{Dispatch, Head, Layout, Lowering, Matrix, Shader, activation, lines, source};
+use super::{Dispatch, Head, Lowering, Matrix, Shader, activation, lines, source};
 use crate::error::{Result, fail};
 use crate::graph::op::{Activation, Conv};
 use crate::graph::plan::{At, Operand, Step};
+use std::fmt::Write;
 
 /// `x (N, C, …), weight (O, C / groups, …), [bias (O)], [row (N, O, 1…)], [residual]`, one or two spatial axes.
 pub(super) fn steps(lowering: &mut Lowering, step: &Step, conv: &Conv) -> Result<Vec<Dispatch>> {
@@ -19,14 +21,14 @@ pub(super) fn steps(lowering: &mut Lowering, step: &Step, conv: &Conv) -> Result
     if sizes.is_depthwise(conv) {
         return depthwise(lowering, step, conv, (x, weight, fixed), &sizes).map(|one| vec![one]);
     }
-    let halves = lowering.is_half(fixed);
+    let halves = lowering.keeps_halves(fixed);
     let each = sizes.outputs / conv.groups;
     let strides = &weight.view.strides;
     let groups = (conv.groups, each * strides[0]);
     let matrix = Matrix { halves, groups, rows: (sizes.channels, strides[1]), ..filters(conv, weight, each) };
     let stride = matrix.stride();
     let depth = matrix.depth();
-    let right = lowering.fixed(fixed, Layout::Matrix(matrix))?;
+    let right = lowering.fixed(fixed, matrix)?;
     let ending = ending(lowering, step, conv.activation, &sizes);
     let pointwise = conv.kernel == [1; 2] && conv.stride == [1; 2] && conv.pads == [[0; 2]; 2] && !conv.upsample;
     let dense = pointwise && conv.groups == 1;
@@ -59,7 +61,7 @@ pub(super) fn steps(lowering: &mut Lowering, step: &Step, conv: &Conv) -> Result
         left: (lowering.reads(x), x.view.offset, sizes.inputs),
         right: (right, 0, stride),
         out: (lowering.writes(&step.write), step.write.view.offset, sizes.outputs),
-        kind: if halves { Right::Halves } else { Right::Packed },
+        kind: Right::Packed,
         taps: (!dense).then_some(Taps { enlarge: conv.upsample }),
         out_batch: 0,
         extra,
@@ -144,10 +146,13 @@ fn depthwise(
 ) -> Result<Dispatch> {
     let matrix = filters(conv, weight, sizes.outputs);
     let stride = matrix.stride();
-    let right = lowering.fixed(fixed, Layout::Matrix(matrix))?;
+    let right = lowering.fixed(fixed, matrix)?;
     let Ending { bias, shift, activation: applied, residual } = ending(lowering, step, conv.activation, sizes);
-    let mut bindings = vec![lowering.reads(x), right, lowering.writes(&step.write)];
-    let mut head = Head::new().flag("ENLARGE", conv.upsample).line(&activation("activate", applied));
+    let mut bound = Bound::default();
+    bound.add("picture", 1, "f32", lowering.reads(x));
+    bound.add("filters", 1, "f32", right);
+    bound.add("written", 1, "f32", lowering.writes(&step.write));
+    let mut added_text = String::new();
     for (name, added) in [
         ("bias", bias.map(|(binding, _)| binding)),
         ("shift", shift.map(|(binding, ..)| binding)),
@@ -155,15 +160,18 @@ fn depthwise(
     ] {
         let body = match added {
             Some(binding) => {
-                let index = bindings.len();
-                bindings.push(binding);
-                head = head.line(&format!("@group(0) @binding({index}) var<storage, read> {name}: array<f32>;"));
-                format!("{name}[at]")
+                bound.add(name, 1, "f32", binding);
+                format!("get_{name}(at)")
             }
             None => "0.0".to_owned(),
         };
-        head = head.line(&format!("fn {name}_at(at: u32) -> f32 {{ return {body}; }}"));
+        let _ = writeln!(added_text, "fn {name}_at(at: u32) -> f32 {{ return {body}; }}");
     }
+    let head = Head::new()
+        .flag("ENLARGE", conv.upsample)
+        .line(&activation("activate", applied))
+        .line(bound.text.trim_end())
+        .line(added_text.trim_end());
     let [[top, left], _] = conv.pads;
     let count = sizes.pixels() * sizes.outputs;
     let words = [
@@ -191,5 +199,6 @@ fn depthwise(
     let push = words.into_iter().map(|word| word as u32).collect();
     let flops = 2 * (count * conv.kernel[0] * conv.kernel[1]) as u64;
     let shader = Shader { source: source!("depthwise"), head };
-    Ok(Dispatch { shader, bindings, push, groups: lines(count, lowering.limits), flops, tiled: false })
+    let groups = lines(count, lowering.limits);
+    Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops, tiled: false })
 }

@@ -1,5 +1,6 @@
 //! The tiled product: what linear layers, matrix products and convolutions have in common.
 
+use super::bound::Bound;
 use super::{Binding, Dispatch, Head, Lowering, Shader, activation, source};
 use crate::error::{Result, fail};
 use crate::graph::op::Activation;
@@ -8,10 +9,8 @@ use std::fmt::Write;
 /// How the right-hand matrix lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Right {
-    /// `Layout::Matrix` in f32: rows padded to a multiple of four.
+    /// `Layout::Matrix`: rows padded to a multiple of four.
     Packed,
-    /// The same in halves.
-    Halves,
     /// Computed, row-major.
     Rows,
     /// Computed, column-major.
@@ -101,9 +100,11 @@ impl Gemm {
         }
         let fours = self.writes_fours();
         let per = if fours { 4usize } else { 1 };
-        let (ending, mut bindings) = self.ending(fours);
-        let mut all = vec![self.left.0, self.right.0, self.out.0];
-        all.append(&mut bindings);
+        let mut bound = Bound::default();
+        bound.add("left_in", if self.left_fours { 4 } else { 1 }, "f32", self.left.0);
+        bound.add("right_in", if self.reads_fours() { 4 } else { 1 }, "f32", self.right.0);
+        bound.add("written", per, "f32", self.out.0);
+        let ending = self.ending(fours, &mut bound);
         let head = Head::new()
             .count("TILE_M", tile.rows as u64)
             .count("TILE_N", tile.columns as u64)
@@ -113,12 +114,13 @@ impl Gemm {
             .flag("LEFT_FOURS", self.left_fours)
             .flag("TRANSPOSED", self.kind == Right::Columns)
             .count("PER", per as u64)
-            .line(&read_left(self.left_fours))
+            .line(bound.text.trim_end())
+            .line(read_left(self.left_fours))
             .line(&self.read_right())
             .line(ending.trim_end());
         let shader = Shader { source: source!("gemm"), head };
         let flops = 2 * (self.rows * self.columns * self.depth * self.batch) as u64;
-        Ok(Dispatch { shader, bindings: all, push: self.push(), groups, flops, tiled: true })
+        Ok(Dispatch { shader, bindings: bound.bindings, push: self.push(), groups, flops, tiled: true })
     }
 
     fn push(&self) -> Vec<u32> {
@@ -154,48 +156,39 @@ impl Gemm {
         all.iter().chain(&added).all(|number| number.is_multiple_of(4))
     }
 
+    /// Whether right is read four elements at a time.
+    fn reads_fours(&self) -> bool {
+        self.kind == Right::Packed || self.right_fours
+    }
+
     /// `load_right()`: four columns of a row, or four rows of a column.
     fn read_right(&self) -> String {
-        let bound = match (self.kind, self.right_fours) {
-            (Right::Halves, _) => "vec2u",
-            (Right::Packed, _) | (_, true) => "vec4f",
-            _ => "f32",
-        };
-        let mut text = format!("@group(0) @binding(1) var<storage, read> right_in: array<{bound}>;\n");
-        text.push_str("fn load_right(first: u32, k: u32, n: u32) -> vec4f {\n");
+        let mut text = "fn load_right(first: u32, k: u32, n: u32) -> vec4f {\n".to_owned();
         text.push_str("if k >= params.depth || n >= params.columns { return vec4f(); }\n");
-        let at = match self.kind {
-            Right::Columns => "let at = first + n * params.right_stride + k;\n",
-            _ => "let at = first + k * params.right_stride + n;\n",
+        let (at, left) = match self.kind {
+            Right::Columns => ("n * params.right_stride + k", "params.depth - k"),
+            _ => ("k * params.right_stride + n", "params.columns - n"),
         };
-        text.push_str(at);
-        text.push_str(match (self.kind, self.right_fours) {
-            (Right::Halves, _) => {
-                "let h = right_in[at / 4u];\nreturn vec4f(unpack2x16float(h.x), unpack2x16float(h.y));\n}"
-            }
-            (Right::Packed, _) | (_, true) => "return right_in[at / 4u];\n}",
-            (Right::Rows, false) => {
-                "var v = vec4f();\nfor (var c = 0u; c < min(4u, params.columns - n); c++) { v[c] = right_in[at + c]; }\nreturn v;\n}"
-            }
-            (Right::Columns, false) => {
-                "var v = vec4f();\nfor (var c = 0u; c < min(4u, params.depth - k); c++) { v[c] = right_in[at + c]; }\nreturn v;\n}"
-            }
-        });
+        let _ = writeln!(text, "let at = first + {at};");
+        if self.reads_fours() {
+            text.push_str("return get_right_in(at / 4u);\n}");
+        } else {
+            let _ = writeln!(
+                text,
+                "var v = vec4f();\nfor (var c = 0u; c < min(4u, {left}); c++) {{ v[c] = get_right_in(at + c); }}"
+            );
+            text.push_str("return v;\n}");
+        }
         text
     }
 
-    /// `write_four()` or `write_one()`, with a stub of the other, and the bindings of what they read.
-    fn ending(&self, fours: bool) -> (String, Vec<Binding>) {
-        let kind = if fours { "vec4f" } else { "f32" };
+    /// `write_four()` or `write_one()`, with a stub of the other; what they read is bound.
+    fn ending(&self, fours: bool, bound: &mut Bound) -> String {
         let per = if fours { " / 4u" } else { "" };
-        let mut text = format!("@group(0) @binding(2) var<storage, read_write> written: array<{kind}>;\n");
-        let mut bindings = Vec::new();
-        let (mut body, mut bind) = (String::new(), String::new());
+        let (mut text, mut body) = (String::new(), String::new());
         let mut add = |name: &str, binding: Binding, at: &str, body: &mut String| {
-            let index = 3 + bindings.len();
-            let _ = writeln!(bind, "@group(0) @binding({index}) var<storage, read> {name}: array<{kind}>;");
-            let _ = writeln!(body, "y += {name}[({at}){per}];");
-            bindings.push(binding);
+            bound.add(name, if fours { 4 } else { 1 }, "f32", binding);
+            let _ = writeln!(body, "y += get_{name}(({at}){per});");
         };
         let Ending { bias, shift, residual, activation: applied } = &self.ending;
         // The columns of a group of a convolution stand behind those of the group before.
@@ -226,24 +219,20 @@ impl Gemm {
         };
         let (own, other) =
             if fours { (("four", "vec4f"), ("one", "f32")) } else { (("one", "f32"), ("four", "vec4f")) };
-        text.push_str(&bind);
         let _ = writeln!(text, "fn write_{}(z: u32, m: u32, n: u32, sum: {}) {{\nvar y = sum;", own.0, own.1);
-        let _ = writeln!(text, "{body}written[({out}){per}] = y;\n}}");
+        let _ = writeln!(text, "{body}put_written(({out}){per}, y);\n}}");
         let _ = writeln!(text, "fn write_{}(z: u32, m: u32, n: u32, sum: {}) {{}}", other.0, other.1);
-        (text, bindings)
+        text
     }
 }
 
 /// `four_left()` and `one_left()`.
-fn read_left(fours: bool) -> String {
-    let (bound, four, one) = if fours {
-        ("vec4f", "left_in[at / 4u]", "left_in[at / 4u][at % 4u]")
+fn read_left(fours: bool) -> &'static str {
+    if fours {
+        "fn four_left(at: u32) -> vec4f { return get_left_in(at / 4u); }\n\
+         fn one_left(at: u32) -> f32 { return get_left_in(at / 4u)[at % 4u]; }"
     } else {
-        ("f32", "vec4f(left_in[at], left_in[at + 1u], left_in[at + 2u], left_in[at + 3u])", "left_in[at]")
-    };
-    format!(
-        "@group(0) @binding(0) var<storage, read> left_in: array<{bound}>;\n\
-         fn four_left(at: u32) -> vec4f {{ return {four}; }}\n\
-         fn one_left(at: u32) -> f32 {{ return {one}; }}"
-    )
+        "fn four_left(at: u32) -> vec4f { return vec4f(one_left(at), one_left(at + 1u), one_left(at + 2u), one_left(at + 3u)); }\n\
+         fn one_left(at: u32) -> f32 { return get_left_in(at); }"
+    }
 }

@@ -1,7 +1,7 @@
 //! Linear layers and products of matrices.
 
 use super::gemm::{Ending, Gemm, Right};
-use super::{Dispatch, Layout, Lowering, Matrix, Upload};
+use super::{Binding, Dispatch, Layout, Lowering, Matrix, Upload};
 use crate::error::{Result, fail};
 use crate::graph::op::Activation;
 use crate::graph::plan::{At, Operand, Step};
@@ -19,7 +19,7 @@ pub(super) fn linear(lowering: &mut Lowering, step: &Step, activation: Activatio
     if depth == 0 {
         return fail!(Unsupported, "a linear layer of no inputs");
     }
-    let halves = lowering.is_half(fixed);
+    let halves = lowering.keeps_halves(fixed);
     let matrix = Matrix {
         first: weight.view.offset,
         groups: (1, 0),
@@ -29,7 +29,7 @@ pub(super) fn linear(lowering: &mut Lowering, step: &Step, activation: Activatio
         halves,
     };
     let stride = matrix.stride();
-    let right = lowering.fixed(fixed, Layout::Matrix(matrix))?;
+    let right = lowering.fixed(fixed, matrix)?;
     let bias = operand(step, 2).map(|bias| (lowering.reads(bias), bias.view.offset));
     let residual = operand(step, 3).map(|residual| (lowering.reads(residual), residual.view.offset, columns));
     let gemm = Gemm {
@@ -40,7 +40,7 @@ pub(super) fn linear(lowering: &mut Lowering, step: &Step, activation: Activatio
         left: (lowering.reads(x), x.view.offset, depth),
         right: (right, 0, stride),
         out: (lowering.writes(&step.write), step.write.view.offset, columns),
-        kind: if halves { Right::Halves } else { Right::Packed },
+        kind: Right::Packed,
         taps: None,
         out_batch: 0,
         extra: single(),
@@ -107,17 +107,16 @@ pub(super) fn operand(step: &Step, index: usize) -> Option<&Operand> {
 }
 
 impl Lowering<'_> {
-    /// A binding of something fixed in another layout.
+    /// A binding of a fixed right-hand side.
     ///
     /// # Errors
     /// `Unsupported` when it is larger than the device binds.
-    pub(super) fn fixed(&mut self, fixed: usize, layout: Layout) -> Result<super::Binding> {
-        if let Layout::Matrix(matrix) = &layout
-            && matrix.bytes() as u64 > self.limits.range
-        {
-            let (bytes, most) = (matrix.bytes(), self.limits.range);
+    pub(super) fn fixed(&mut self, fixed: usize, matrix: Matrix) -> Result<Binding> {
+        let (bytes, most) = (matrix.bytes(), self.limits.range);
+        if bytes as u64 > most {
             return fail!(Unsupported, "weights of {bytes} bytes, the device binds {most}");
         }
-        Ok(super::Binding { slot: self.upload(Upload { fixed, layout }), writes: false })
+        let halves = matrix.halves;
+        Ok(Binding { halves, ..Binding::read(self.upload(Upload { fixed, layout: Layout::Matrix(matrix) })) })
     }
 }

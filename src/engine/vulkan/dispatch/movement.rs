@@ -1,8 +1,8 @@
 //! Gathers: elements by indices that are data.
 
-use super::bound::{Bound, per, vector};
+use super::bound::{Bound, per};
 use super::point::Joined;
-use super::{Binding, Dispatch, Head, Layout, Lowering, Shader, Slot, Upload, element, lines, source};
+use super::{Binding, Dispatch, Head, Layout, Lowering, Shader, Upload, element, lines, source};
 use crate::error::{Result, fail};
 use crate::graph::plan::{At, Operand, Step};
 use crate::op::view::View;
@@ -30,7 +30,7 @@ pub(super) fn gather(lowering: &mut Lowering, step: &Step, axis: usize) -> Resul
     parts
         .map(|part| {
             let layout = Layout::Part { first: part.start, count: part.len() };
-            let read = Binding { slot: lowering.upload(Upload { fixed, layout }), writes: false };
+            let read = Binding::read(lowering.upload(Upload { fixed, layout }));
             gather.dispatch(lowering, read, Some(part))
         })
         .collect()
@@ -92,11 +92,11 @@ impl Gather<'_> {
         }
         let from = before.shape.len();
         let mut bound = Bound::default();
-        let v = vector(per, element(self.write.dtype));
-        bound.add("given", &v, read);
-        bound.add("indices", "i32", lowering.reads(self.indices));
-        bound.add("written", &v, lowering.writes(self.write));
-        bound.add("faults", "u32", Binding { slot: Slot::Faults, writes: true });
+        let e = element(self.write.dtype);
+        bound.add("given", per, e, read);
+        bound.add("indices", 1, "i32", lowering.reads(self.indices));
+        bound.add("written", per, e, lowering.writes(self.write));
+        bound.add("faults", 1, "u32", Binding::faults());
         let head = Head::new()
             .count("RANK", shape.len() as u64)
             .count("FROM", from as u64)

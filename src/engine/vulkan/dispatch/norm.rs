@@ -71,11 +71,11 @@ impl Norm {
         let tile = Tile::of(pixels * width / per);
         let mut bound = Bound::default();
         let v = vector(per, "f32");
-        bound.add("given", &v, lowering.reads(x));
-        bound.add("written", &v, lowering.writes(&step.write));
+        bound.add("given", per, "f32", lowering.reads(x));
+        bound.add("written", per, "f32", lowering.writes(&step.write));
         for (name, operand) in ["gamma", "beta", "scale", "shift"].into_iter().zip(affine) {
             if let Some(operand) = operand {
-                bound.add(name, &v, lowering.reads(operand));
+                bound.add(name, per, "f32", lowering.reads(operand));
             }
         }
         let head = Head::new()
@@ -121,11 +121,11 @@ impl Tile {
 fn lines([gamma, beta, scale, shift]: [bool; 4]) -> String {
     let row = "batch * params.row + c";
     let grown =
-        |text: &str| if scale { format!("{text} * (V(1.0) + scale[params.scale + {row}])") } else { text.into() };
-    let factor = grown(if gamma { "gamma[params.gamma + c]" } else { "V(1.0)" });
-    let mut term = if beta { grown("beta[params.beta + c]") } else { "V()".into() };
+        |text: &str| if scale { format!("{text} * (V(1.0) + get_scale(params.scale + {row}))") } else { text.into() };
+    let factor = grown(if gamma { "get_gamma(params.gamma + c)" } else { "V(1.0)" });
+    let mut term = if beta { grown("get_beta(params.beta + c)") } else { "V()".into() };
     if shift {
-        term = format!("{term} + shift[params.shift + {row}]");
+        term = format!("{term} + get_shift(params.shift + {row})");
     }
     format!(
         "fn factor(batch: u32, c: u32) -> V {{ return {factor}; }}\n\

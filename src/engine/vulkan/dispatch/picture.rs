@@ -19,9 +19,9 @@ pub(super) fn resize(lowering: &mut Lowering, step: &Step, resize: &Resize) -> R
     let samples = lowering.upload(Upload { fixed: 0, layout: Layout::Table(table) });
     let v = vector(sizes.per, "f32");
     let mut bound = Bound::default();
-    bound.add("given", &v, lowering.reads(sizes.x));
-    bound.add("samples", "u32", Binding { slot: samples, writes: false });
-    bound.add("written", &v, lowering.writes(&step.write));
+    bound.add("given", sizes.per, "f32", lowering.reads(sizes.x));
+    bound.add("samples", 1, "u32", Binding::read(samples));
+    bound.add("written", sizes.per, "f32", lowering.writes(&step.write));
     let head = Head::new().flag("LINEAR", resize.mode == ResizeMode::Linear).alias("V", &v).line(bound.text.trim_end());
     let shader = Shader { source: source!("resize"), head };
     let groups = lines(sizes.count, lowering.limits);
@@ -32,8 +32,8 @@ pub(super) fn pool(lowering: &mut Lowering, step: &Step, pool: &Pool) -> Result<
     let sizes = Sizes::of(step)?;
     let v = vector(sizes.per, "f32");
     let mut bound = Bound::default();
-    bound.add("given", &v, lowering.reads(sizes.x));
-    bound.add("written", &v, lowering.writes(&step.write));
+    bound.add("given", sizes.per, "f32", lowering.reads(sizes.x));
+    bound.add("written", sizes.per, "f32", lowering.writes(&step.write));
     let (truths, not_number) = match sizes.per {
         4 => ("vec4<bool>", "vec4<bool>(is_nan(v.x), is_nan(v.y), is_nan(v.z), is_nan(v.w))"),
         _ => ("bool", "is_nan(v)"),

@@ -1,7 +1,8 @@
 //! Steps element by element: unary, binary, comparisons, choices, casts.
 
+use super::bound::Bound;
 use super::head::real;
-use super::{Binding, Dispatch, Head, Lowering, Shader, Slot, element, lines, source};
+use super::{Binding, Dispatch, Head, Lowering, Shader, element, lines, source};
 use crate::error::{Result, fail};
 use crate::graph::op::{Activation, Binary, Comparison, Logic, Op, Predicate, Unary};
 use crate::graph::plan::{Operand, Step};
@@ -48,19 +49,23 @@ fn walk(
     let views: Vec<View> = reads.iter().chain([&write]).map(|operand| operand.view.permuted(&order)).collect();
     let joined = Joined::of(&views);
     let wide = joined.is_wide();
-    let mut bindings: Vec<Binding> = reads.iter().map(|operand| lowering.reads(operand)).collect();
-    bindings.push(lowering.writes(write));
-    let faults = text.contains("divisor(");
-    if faults {
-        bindings.push(Binding { slot: Slot::Faults, writes: true });
-    }
     let types: Vec<&str> = reads.iter().chain([&write]).map(|operand| element(operand.dtype)).collect();
+    let mut bound = Bound::default();
+    for (index, operand) in reads.iter().enumerate() {
+        let per = if wide && !joined.repeats(index) { 4 } else { 1 };
+        bound.add(&format!("bound{index}"), per, types[index], lowering.reads(operand));
+    }
+    bound.add(&format!("bound{}", reads.len()), if wide { 4 } else { 1 }, types[reads.len()], lowering.writes(write));
+    if text.contains("divisor(") {
+        bound.add("faults", 1, "u32", Binding::faults());
+        bound.text.push_str("fn divisor(x: i32) -> i32 { if x == 0 { faults[0] = 1u; return 1; } return x; }\n");
+    }
     let head = Head::new()
         .count("RANK", joined.shape.len() as u64)
         .count("OPERANDS", views.len() as u64)
         .count("WIDTH", if wide { 4u64 } else { 1 })
         .line(helpers.trim_end())
-        .line(&declared(&types, &joined, wide, faults))
+        .line(bound.text.trim_end())
         .line(&stored(&types, &joined, wide, text));
     let count = views[0].volume() / if wide { 4 } else { 1 };
     let mut push = vec![count as u32];
@@ -71,7 +76,8 @@ fn walk(
         return fail!(Unsupported, "{name}: operands of {} axes that cannot be joined", joined.shape.len());
     }
     let groups = lines(count, lowering.limits);
-    Ok(Dispatch { shader: Shader { source: source!("point"), head }, bindings, push, groups, flops: 0, tiled: false })
+    let shader = Shader { source: source!("point"), head };
+    Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops: 0, tiled: false })
 }
 
 /// Views of one shape with axes joined where all of them allow it.
@@ -123,21 +129,6 @@ impl Joined {
 
 const LETTERS: [char; 3] = ['a', 'b', 'c'];
 
-/// The bindings, the written one behind those that are read.
-fn declared(types: &[&str], joined: &Joined, wide: bool, faults: bool) -> String {
-    let mut text = String::new();
-    for (index, element) in types.iter().enumerate() {
-        let bound = if wide && !joined.repeats(index) { format!("vec4<{element}>") } else { (*element).into() };
-        let access = if index + 1 == types.len() { "read_write" } else { "read" };
-        let _ = writeln!(text, "@group(0) @binding({index}) var<storage, {access}> bound{index}: array<{bound}>;");
-    }
-    if faults {
-        let _ = writeln!(text, "@group(0) @binding({}) var<storage, read_write> faults: array<u32>;", types.len());
-        text.push_str("fn divisor(x: i32) -> i32 { if x == 0 { faults[0] = 1u; return 1; } return x; }\n");
-    }
-    text
-}
-
 /// `compute()` and `store()`.
 fn stored(types: &[&str], joined: &Joined, wide: bool, text: &str) -> String {
     let (written, read) = types.split_last().expect("something is written");
@@ -151,18 +142,18 @@ fn stored(types: &[&str], joined: &Joined, wide: bool, text: &str) -> String {
     };
     for (index, element) in read.iter().enumerate() {
         let value = match (wide, joined.repeats(index)) {
-            (true, true) => format!("vec4<{element}>(bound{index}[at[{index}]])"),
-            (true, false) => format!("bound{index}[at[{index}] / 4u]"),
-            (false, _) => format!("bound{index}[at[{index}]]"),
+            (true, true) => format!("vec4<{element}>(get_bound{index}(at[{index}]))"),
+            (true, false) => format!("get_bound{index}(at[{index}] / 4u)"),
+            (false, _) => format!("get_bound{index}(at[{index}])"),
         };
         let _ = writeln!(all, "let v{index} = {value};");
     }
     let last = read.len();
     let _ = if wide {
         let parts = [".x", ".y", ".z", ".w"].map(call).join(", ");
-        writeln!(all, "bound{last}[at[{last}] / 4u] = vec4<{written}>({parts});\n}}")
+        writeln!(all, "put_bound{last}(at[{last}] / 4u, vec4<{written}>({parts}));\n}}")
     } else {
-        writeln!(all, "bound{last}[at[{last}]] = {};\n}}", call(""))
+        writeln!(all, "put_bound{last}(at[{last}], {});\n}}", call(""))
     };
     all
 }

@@ -12,6 +12,7 @@ use crate::engine::cpu::play_once;
 use crate::engine::vulkan::context::Context;
 use crate::engine::vulkan::programmed;
 use crate::engine::vulkan::ready::Ready;
+use crate::engine::vulkan::tests::HALVES;
 use crate::error::ErrorKind;
 use crate::op::testing::threads;
 use crate::value::{Data, Tensor};
@@ -21,7 +22,7 @@ use std::sync::Arc;
 
 /// Fails where a dispatch of `plan` breaks `limits` or its shader does not compile; gives the shaders.
 fn compile(plan: &Plan, limits: &Limits, what: &str) -> HashSet<String> {
-    let mut lowering = Lowering { plan, limits, uploads: Vec::new() };
+    let mut lowering = Lowering { plan, limits, precision: Precision::F32, uploads: Vec::new() };
     let mut seen = HashSet::new();
     for step in &plan.steps {
         let dispatches = steps(&mut lowering, step).unwrap_or_else(|error| panic!("{what}: {}: {error}", step.name));
@@ -78,7 +79,7 @@ fn pictures_compile() {
 fn tables_that_are_too_large_are_cut() {
     let limits = Limits { range: 1024, ..Limits::LEAST };
     let case = gathers::large();
-    let mut lowering = Lowering { plan: &case.plan, limits: &limits, uploads: Vec::new() };
+    let mut lowering = Lowering { plan: &case.plan, limits: &limits, precision: Precision::F32, uploads: Vec::new() };
     let dispatches = steps(&mut lowering, &case.plan.steps[0]).unwrap();
     assert_eq!(dispatches.len(), 4, "100 rows of 32 bytes, 32 at once");
     let parts: Vec<Layout> = lowering.uploads.into_iter().map(|upload| upload.layout).collect();
@@ -86,29 +87,45 @@ fn tables_that_are_too_large_are_cut() {
     compile(&case.plan, &limits, &case.name);
 }
 
-fn play(context: &Arc<Context>, case: &Case, limits: &Limits) -> Result<Vec<Tensor>> {
-    let (plan, program) = programmed(case.plan.clone(), limits)?;
+fn play(context: &Arc<Context>, case: &Case, limits: &Limits, precision: Precision) -> Result<Vec<Tensor>> {
+    let (plan, program) = programmed(case.plan.clone(), limits, precision)?;
     Ready::new(context.clone(), plan, &program)?.run(&case.inputs.iter().collect::<Vec<_>>())
 }
 
-/// Fails unless all outputs are the CPU engine's within `bound` standard deviations.
+/// Fails unless all outputs are the CPU engine's within `bound` standard deviations, and in halves within what halves cost.
 fn agree(cases: Vec<Case>, bound: f64) {
-    let context = Context::shared().unwrap();
-    let threads = threads(2);
-    let mut wrong = Vec::new();
-    for case in cases {
-        let expected = play_once(case.plan.clone(), &case.inputs, &threads).unwrap();
-        match play(&context, &case, &context.opened.limits) {
-            Ok(got) => wrong.extend(
-                got.iter()
-                    .zip(&expected)
-                    .filter_map(|(got, expected)| differs(got, expected, bound))
-                    .map(|how| format!("{}: {how}", case.name)),
-            ),
-            Err(error) => wrong.push(format!("{}: {error}", case.name)),
-        }
-    }
+    let halves: Vec<Case> = cases.iter().map(Case::in_halves).collect();
+    let wrong: Vec<String> = cases
+        .iter()
+        .flat_map(|case| wrong(case, bound, Precision::F32))
+        .chain(halves.iter().flat_map(|case| wrong(case, HALVES, Precision::F16)))
+        .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn wrong(case: &Case, bound: f64, precision: Precision) -> Vec<String> {
+    let context = Context::shared().unwrap();
+    let expected = play_once(case.plan.clone(), &case.inputs, &threads(2)).unwrap();
+    match play(&context, case, &context.opened.limits, precision) {
+        Ok(got) => {
+            let pairs = got.iter().zip(&expected);
+            let far = pairs.filter_map(|(got, expected)| differs(got, expected, bound));
+            far.map(|how| format!("{}: {how}", case.name)).collect()
+        }
+        Err(error) => vec![format!("{}: {error}", case.name)],
+    }
+}
+
+/// What a plan of these cases keeps as halves, all that it can.
+#[test]
+fn halves_lie_inside_of_plans() {
+    let families = [norms::all(), attentions::all(), axes::all(), gathers::all(), pictures::all()];
+    let cases: Vec<Case> = families.into_iter().flatten().collect();
+    let halved = cases.iter().filter(|case| {
+        let (plan, _) = programmed(case.in_halves().plan, &Limits::LEAST, Precision::F16).unwrap();
+        plan.buffers.iter().any(|buffer| buffer.dtype == DType::F16)
+    });
+    assert!(halved.count() * 2 > cases.len());
 }
 
 fn differs(got: &Tensor, expected: &Tensor, bound: f64) -> Option<String> {
@@ -124,7 +141,12 @@ fn differs(got: &Tensor, expected: &Tensor, bound: f64) -> Option<String> {
     let mean = finite.iter().sum::<f64>() / finite.len() as f64;
     let deviation = (finite.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / finite.len() as f64).sqrt();
     let scale = if deviation > 0.0 { deviation } else { mean.abs().max(1.0) };
-    let far = |(a, b): (&f64, &f64)| if a == b || (a.is_nan() && b.is_nan()) { 0.0 } else { (a - b).abs() / scale };
+    // Halves are as far apart as a number is large.
+    let relative = if bound == HALVES { 0.2 } else { 0.0 };
+    let far = |(a, b): (&f64, &f64)| match a == b || (a.is_nan() && b.is_nan()) {
+        true => 0.0,
+        false => (a - b).abs() / (scale + relative * b.abs()),
+    };
     let (at, worst) = a
         .iter()
         .zip(&b)
@@ -171,7 +193,7 @@ fn parts_of_a_table_are_one() {
     let context = Context::shared().unwrap();
     let case = gathers::large();
     let expected = play_once(case.plan.clone(), &case.inputs, &threads(1)).unwrap();
-    let got = play(&context, &case, &Limits { range: 1024, ..context.opened.limits }).unwrap();
+    let got = play(&context, &case, &Limits { range: 1024, ..context.opened.limits }, Precision::F32).unwrap();
     assert!(got == expected);
 }
 
@@ -181,7 +203,7 @@ fn indices_outside_are_reported() {
     let context = Context::shared().unwrap();
     for index in [9, -10] {
         let case = gathers::single(index);
-        let error = play(&context, &case, &context.opened.limits).unwrap_err();
+        let error = play(&context, &case, &context.opened.limits, Precision::F32).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Mismatch, "{error}");
     }
 }

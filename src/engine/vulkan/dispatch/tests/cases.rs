@@ -1,5 +1,6 @@
 //! Nets of one operator: sizes that fill no tile, and sizes that choose every variant.
 
+use crate::engine::vulkan::tests::{between_copies, rounded};
 use crate::graph::net::{Content, Net, Node, Value, ValueId};
 use crate::graph::op::Op;
 use crate::graph::plan::Plan;
@@ -7,9 +8,10 @@ use crate::graph::{lower, place};
 use crate::op::testing::noise;
 use crate::value::{DType, Tensor};
 
-/// A net of one operator as a plan, and what it is run with.
+/// A net of one operator, as a plan too, and what it is run with.
 pub(super) struct Case {
     pub(super) name: String,
+    pub(super) net: Net,
     pub(super) plan: Plan,
     pub(super) inputs: Vec<Tensor>,
 }
@@ -95,7 +97,21 @@ pub(super) fn case(op: Op, operands: Vec<Option<Given>>, shape: &[usize], dtype:
     let ids = operands.iter().map(|given| given.as_ref().map(|given| given.value(&mut net, &mut inputs))).collect();
     let output = node(&mut net, op, ids, (shape.to_vec(), dtype));
     net.outputs.push(output);
-    let mut plan = lower::lower(&net);
+    let plan = planned(&net);
+    Case { name, net, plan, inputs }
+}
+
+fn planned(net: &Net) -> Plan {
+    let mut plan = lower::lower(net);
     place::place(&mut plan);
-    Case { name, plan, inputs }
+    plan
+}
+
+impl Case {
+    /// The same of numbers that are halves, which may lie as halves inside of the plan.
+    pub(super) fn in_halves(&self) -> Case {
+        let net = between_copies(self.net.clone());
+        let inputs = self.inputs.iter().map(rounded).collect();
+        Case { name: format!("{} in halves", self.name), plan: planned(&net), net, inputs }
+    }
 }
