@@ -21,6 +21,10 @@ fn undiffuse(arguments: &[&str]) -> Output {
 
 /// The picture, and what was said of it.
 fn made(model: &Path, backend: &str) -> (image::RgbImage, String) {
+    made_with(model, backend, &[])
+}
+
+fn made_with(model: &Path, backend: &str, more: &[&str]) -> (image::RgbImage, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("picture.png");
     let (model, out) = (model.display().to_string(), out.display().to_string());
@@ -31,6 +35,7 @@ fn made(model: &Path, backend: &str) -> (image::RgbImage, String) {
     if let Some(size) = &size {
         arguments.extend(["--size", size]);
     }
+    arguments.extend(more);
     let output = undiffuse(&arguments);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{model} on {backend}: {said}");
@@ -77,6 +82,21 @@ fn every_model_makes_the_same_picture_as_the_cpu() {
         assert!(near >= PSNR, "{}: {near:.1} dB", model.display());
         assert!(report.contains("\"engine\":\"vulkan\"") || report.contains("\"engine\": \"vulkan\""), "{report}");
         assert!(!report.contains("\"cpu\"") && !report.contains("\"tract\""), "a stage ran elsewhere: {report}");
+    }
+}
+
+/// Under what any device has, and under what the tightest board has: other tiles, and fewer steps in one.
+#[test]
+#[ignore = "needs a Vulkan device"]
+fn boards_make_the_same_pictures_as_the_cpu() {
+    for model in models() {
+        let (wanted, _) = made(&model, "cpu");
+        for board in ["generic", "raspberry-pi-5"] {
+            let (got, _) = made_with(&model, "vulkan", &["--board", board]);
+            let near = psnr(&got, &wanted);
+            println!("{} on {board}: {near:.1} dB", model.display());
+            assert!(near >= PSNR, "{} on {board}: {near:.1} dB", model.display());
+        }
     }
 }
 

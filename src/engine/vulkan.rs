@@ -6,6 +6,8 @@ mod dispatch;
 mod hazard;
 mod limits;
 mod memory;
+mod narrow;
+mod planned;
 mod program;
 mod ready;
 mod record;
@@ -24,6 +26,7 @@ use context::Context;
 pub use context::choose_device;
 use dispatch::element;
 pub use limits::Limits;
+pub use planned::{DispatchInfo, PipelineInfo, VulkanPlanned, plan_vulkan, vulkan_limits};
 use program::Program;
 use ready::Ready;
 use std::sync::Arc;
@@ -104,9 +107,13 @@ pub fn devices() -> Result<Vec<DeviceInfo>> {
 
 /// A plan whose elements take four bytes, placed as the device aligns, and its dispatches.
 fn programmed(mut plan: Plan, limits: &Limits) -> Result<(Plan, Program)> {
+    if let Some((limit, own, least)) = limits.lacking() {
+        return fail!(Unsupported, "{limit} is {own}, and Vulkan promises {least} of every device");
+    }
     for buffer in &mut plan.buffers {
         buffer.dtype = if element(buffer.dtype) == "i32" { DType::I32 } else { DType::F32 };
     }
+    narrow::narrow(&mut plan, limits.buffers as usize);
     place::place_aligned(&mut plan, (limits.alignment as usize).max(64));
     place::check(&plan)?;
     let program = Program::new(&plan, limits)?;

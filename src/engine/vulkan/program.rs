@@ -2,7 +2,7 @@
 
 use super::dispatch::{Dispatch, Lowering, Upload, steps};
 use super::limits::Limits;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, fail};
 use crate::graph::plan::Plan;
 
 /// What is recorded once and replayed.
@@ -19,7 +19,7 @@ impl Program {
         let mut lowering = Lowering { plan, limits, uploads: Vec::new() };
         let (mut dispatches, mut missing) = (Vec::new(), Vec::new());
         for step in &plan.steps {
-            match steps(&mut lowering, step) {
+            match steps(&mut lowering, step).and_then(|made| within(made, limits)) {
                 Ok(made) => dispatches.extend(made),
                 Err(error) => missing.push(error.in_node(&step.name).to_string()),
             }
@@ -40,8 +40,25 @@ impl Program {
     }
 }
 
+/// Dispatches that bind and push no more than they may.
+fn within(dispatches: Vec<Dispatch>, limits: &Limits) -> Result<Vec<Dispatch>> {
+    for Dispatch { shader, bindings, push, .. } in &dispatches {
+        let (bound, pushed) = (bindings.len(), push.len() * 4);
+        if bound > limits.buffers as usize || pushed > limits.push as usize {
+            let (shader, buffers, push) = (shader.source.name, limits.buffers, limits.push);
+            return fail!(
+                Unsupported,
+                "{shader} binds {bound} buffers and pushes {pushed} bytes, the device allows {buffers} and {push}"
+            );
+        }
+    }
+    Ok(dispatches)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::hazard::{Access, barriers, unguarded};
+    use super::super::ready::access;
     use super::*;
     use crate::graph::{build, plan::At};
     use crate::model::Graph;
@@ -107,5 +124,25 @@ mod tests {
             }
         }
         assert!(seen.len() > 30);
+    }
+
+    #[test]
+    fn no_barrier_of_a_network_can_be_left_out() {
+        let mut tried = 0;
+        for file in graphs() {
+            let graph = Graph::open(&file).unwrap();
+            let Ok((plan, _)) = build(&graph, &shapes(&graph)) else { continue };
+            let (plan, program) = super::super::programmed(plan, &Limits::LEAST).unwrap();
+            let accesses: Vec<Access> = program.dispatches.iter().map(|dispatch| access(&plan, dispatch)).collect();
+            let whole = barriers(&accesses);
+            assert_eq!(unguarded(&accesses, &whole), None, "{}", file.display());
+            for index in (0..whole.len()).filter(|&index| whole[index]) {
+                let mut without = whole.clone();
+                without[index] = false;
+                assert!(unguarded(&accesses, &without).is_some(), "{}: barrier {index}", file.display());
+                tried += 1;
+            }
+        }
+        assert!(tried > 1000, "{tried} barriers");
     }
 }
