@@ -182,6 +182,37 @@ fn a_board_that_is_none_is_an_error_that_names_file_and_field() {
     }
 }
 
+/// Bytes changed, left out and doubled, always the same ones.
+#[test]
+fn broken_boards_are_errors_or_keep_the_promise() {
+    let (mut refused, mut taken) = (0, 0);
+    for (index, name) in Board::names().enumerate() {
+        let text = std::fs::read(root().join("boards").join(name).with_extension("toml")).expect("a board");
+        for draw in support::numbers(index as u64, 1200).chunks(3) {
+            let mut text = text.clone();
+            let at = ((draw[0] + 1.0) / 2.0 * text.len() as f32) as usize % text.len();
+            match (draw[1] * 3.0) as i32 {
+                0 => text[at] = b' ' + ((draw[2] + 1.0) * 47.0) as u8,
+                1 | 2 => drop(text.drain(at..(at + 12).min(text.len()))),
+                _ => text.insert(at, text[at]),
+            }
+            let Ok(text) = String::from_utf8(text) else { continue };
+            match Board::parse(&text, Path::new("b.toml")) {
+                Ok(board) => {
+                    let (own, least) = (board.vulkan.limits(), Limits::PROMISED);
+                    assert!(own.both(least) == least, "{own:?}: {text}");
+                    taken += 1;
+                }
+                Err(error) => {
+                    assert!(error.to_string().starts_with("b.toml: "), "{error}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(refused > 200 && taken > 200, "{refused} refused, {taken} taken");
+}
+
 /// `boards/COST.md` is what the plans and the boards' files give.
 #[test]
 fn the_cost_table_is_up_to_date() {

@@ -118,7 +118,8 @@ fn programmed(mut plan: Plan, limits: &Limits) -> Result<(Plan, Program)> {
     place::check(&plan)?;
     let program = Program::new(&plan, limits)?;
     if let Some(buffer) = plan.buffers.iter().find(|buffer| buffer.bytes() as u64 > limits.range) {
-        return fail!(Unsupported, "a value of {} bytes, the device binds {}", buffer.bytes(), limits.range);
+        return fail!(Unsupported, "a value of {} bytes, the device binds {}", buffer.bytes(), limits.range)
+            .map_err(|error: Error| error.advise("ask for a smaller picture, or for a decoder in tiles"));
     }
     Ok((plan, program))
 }
