@@ -10,6 +10,7 @@ pub mod inspect;
 pub mod run;
 mod search;
 
+use crate::board::{self, Board};
 use crate::error::{Error, ErrorKind};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -28,6 +29,9 @@ struct Cli {
     #[cfg(feature = "vulkan")]
     #[arg(long, global = true, env = "UNDIFFUSE_DEVICE", value_name = "DEVICE")]
     device: Option<String>,
+    /// Keep within what this board has: a name (generic, raspberry-pi-5, …) or a TOML file; together with a device, the least of both
+    #[arg(long, global = true, value_name = "NAME|FILE.toml")]
+    board: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -55,21 +59,31 @@ pub fn main() -> ExitCode {
     if let Some(device) = &cli.device {
         crate::engine::choose_device(device);
     }
-    let outcome = match cli.command {
-        Command::Generate(args) => generate::run(*args),
-        Command::Run(args) => run::run(args),
-        Command::Inspect(args) => inspect::run(args),
-        Command::Bench(args) => bench::run(args),
-        #[cfg(feature = "vulkan")]
-        Command::Devices(args) => devices::run(args),
-    };
-    match outcome {
+    match keep_within(cli.board.as_deref()).and_then(|()| run(cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", told_once(&error));
             failure(&error)
         }
     }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Generate(args) => generate::run(*args),
+        Command::Run(args) => run::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Bench(args) => bench::run(args),
+        #[cfg(feature = "vulkan")]
+        Command::Devices(args) => devices::run(args),
+    }
+}
+
+fn keep_within(board: Option<&str>) -> anyhow::Result<()> {
+    if let Some(board) = board {
+        board::choose(Board::open(board)?);
+    }
+    Ok(())
 }
 
 /// The error and its causes, without those that a message before them already says.

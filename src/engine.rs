@@ -11,7 +11,9 @@ pub use crate::cache::Cache;
 pub use compare::{Compared, Difference, compare};
 pub use threads::Threads;
 #[cfg(feature = "vulkan")]
-pub use vulkan::{DeviceInfo, Limits, choose_device, devices};
+pub use vulkan::{
+    DeviceInfo, DispatchInfo, Limits, PipelineInfo, VulkanPlanned, choose_device, devices, plan_vulkan, vulkan_limits,
+};
 
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::model::{Graph, Port};

@@ -8,7 +8,8 @@ mod table;
 
 use case::Outcome;
 use std::path::{Path, PathBuf};
-use undiffuse::engine::Backend;
+use undiffuse::engine::{self, Backend, Threads};
+use undiffuse::model::Graph;
 
 /// Where the script puts the whole set, unless `UNDIFFUSE_CONFORMANCE` names another folder.
 fn fetched() -> PathBuf {
@@ -37,10 +38,26 @@ fn the_committed_cases_pass_on_both_engines() {
 }
 
 #[test]
-#[ignore = "fetch the cases with tools/python/onnx_conformance.py first; tools/check.sh does"]
+#[ignore = "needs a Vulkan device"]
+fn the_committed_cases_pass_on_vulkan() {
+    let cases = case::all(&root().join("tests/golden/onnx")).unwrap();
+    let outcomes = cases.iter().map(|case| (&case.name, case.outcome(Backend::Vulkan)));
+    let wrong: Vec<String> = outcomes
+        .filter(|(_, outcome)| *outcome != Outcome::Passed)
+        .map(|(name, outcome)| format!("{name}: {outcome:?}"))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+#[ignore = "needs a Vulkan device; fetch the cases with tools/python/onnx_conformance.py first; tools/check.sh does"]
 fn the_whole_set_gives_the_committed_table() {
     let folder = fetched();
     let cases = case::all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    // One device for all cases: it is closed when no engine holds it.
+    let held = Graph::open(root().join("models/sticker-64/vae_decoder/model.onnx")).unwrap();
+    let _device =
+        engine::load(held, Backend::Vulkan, &Threads::new(None).unwrap()).unwrap_or_else(|error| panic!("{error}"));
     let run = table::Run::of(&cases);
     let file = root().join("tests/CONFORMANCE.md");
     if std::env::var_os("UNDIFFUSE_BLESS").is_some() {

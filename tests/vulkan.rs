@@ -34,6 +34,7 @@ fn made(model: &Path, backend: &str, more: &[&str]) -> (image::RgbImage, String)
     if let Some(size) = &size {
         arguments.extend(["--size", size]);
     }
+    arguments.extend(more);
     let output = undiffuse(&arguments);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{model} on {backend}: {said}");
@@ -85,6 +86,21 @@ fn every_model_makes_the_same_picture_as_the_cpu() {
         println!("{} in halves: {near:.1} dB", model.display());
         assert!(halves != got, "{}: halves change nothing", model.display());
         assert!(near >= HALVES, "{} in halves: {near:.1} dB", model.display());
+    }
+}
+
+/// Under what any device has, and under what the tightest board has: other tiles, and fewer steps in one.
+#[test]
+#[ignore = "needs a Vulkan device"]
+fn boards_make_the_same_pictures_as_the_cpu() {
+    for model in models() {
+        let (wanted, _) = made(&model, "cpu", &[]);
+        for board in ["generic", "raspberry-pi-5"] {
+            let (got, _) = made(&model, "vulkan", &["--board", board]);
+            let near = psnr(&got, &wanted);
+            println!("{} on {board}: {near:.1} dB", model.display());
+            assert!(near >= PSNR, "{} on {board}: {near:.1} dB", model.display());
+        }
     }
 }
 

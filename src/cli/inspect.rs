@@ -1,6 +1,9 @@
 //! `undiffuse inspect`: what a model directory or an ONNX file holds, and what of it would not run.
 
-use crate::engine::{self, Threads};
+#[cfg(feature = "vulkan")]
+mod vulkan;
+
+use crate::engine::{self, Backend, Precision, Threads};
 use crate::model::{Dim, Graph, Model, Port, Stage};
 use anyhow::Result;
 use serde_json::{Map, Value, json};
@@ -14,9 +17,15 @@ pub struct Args {
     /// A model directory, or one graph
     #[arg(value_name = "DIR|MODEL.onnx")]
     path: PathBuf,
-    /// Add what the CPU engine makes of each graph: fusions, steps, bytes of intermediate values
+    /// Add what an engine makes of each graph: fusions, steps, bytes of intermediate values
     #[arg(long)]
     plan: bool,
+    /// Whose plan: cpu, or vulkan, which needs no device: it keeps within --board, else within --device, else within what any device has
+    #[arg(long, default_value = "cpu", requires = "plan")]
+    backend: Backend,
+    /// How a plan for vulkan stores floats: f32 or f16
+    #[arg(long, default_value = "f32", requires = "plan")]
+    precision: Precision,
     /// Length of the free axis NAME in a plan; axes that are not given are 1 long
     #[arg(long, value_name = "NAME=N", requires = "plan")]
     axis: Vec<Axis>,
@@ -49,7 +58,8 @@ impl FromStr for Axis {
 /// # Errors
 /// Whatever keeps the directory or the graph from being read; what is read but would not run is part of the report.
 pub fn run(args: Args) -> Result<()> {
-    let planner = if args.plan { Some((&args.axis[..], Threads::new(None)?)) } else { None };
+    let planner =
+        if args.plan { Some(Planner { axes: &args.axis, on: On::new(args.backend, args.precision)? }) } else { None };
     let report = if args.path.is_dir() {
         directory(&Model::open(&args.path)?, planner.as_ref())?
     } else {
@@ -62,8 +72,30 @@ pub fn run(args: Args) -> Result<()> {
     }
 }
 
-/// Lengths of free axes, and the threads that plans are made for.
-type Planner<'a> = (&'a [Axis], Threads);
+/// What plans are made for.
+struct Planner<'a> {
+    /// Lengths of free axes.
+    axes: &'a [Axis],
+    on: On,
+}
+
+enum On {
+    Cpu(Threads),
+    #[cfg(feature = "vulkan")]
+    Vulkan(vulkan::Within),
+}
+
+impl On {
+    fn new(backend: Backend, precision: Precision) -> Result<On> {
+        match backend {
+            Backend::Auto | Backend::Cpu if precision != Precision::F32 => anyhow::bail!("the cpu computes in f32"),
+            Backend::Auto | Backend::Cpu => Ok(On::Cpu(Threads::new(None)?)),
+            #[cfg(feature = "vulkan")]
+            Backend::Vulkan => Ok(On::Vulkan(vulkan::Within::chosen(precision)?)),
+            other => anyhow::bail!("the backend {other} makes no plan; use cpu or vulkan"),
+        }
+    }
+}
 
 fn directory(model: &Model, planner: Option<&Planner>) -> Result<Value> {
     let stages = model.stages().iter().map(|entry| stage(entry, planner)).collect::<Result<Vec<_>>>()?;
@@ -101,8 +133,8 @@ fn file(graph: &Graph, planner: Option<&Planner>) -> Value {
         "nodes": summary.nodes, "ops": summary.ops, "parameters": summary.parameters, "bytes": summary.bytes,
         "would_not_run": refused,
     });
-    if let Some((axes, threads)) = planner {
-        report["plan"] = plan(graph, axes, threads);
+    if let Some(planner) = planner {
+        report["plan"] = plan(graph, planner);
     }
     report
 }
@@ -118,13 +150,22 @@ pub(super) fn shapes(graph: &Graph, axes: &[Axis]) -> Vec<Vec<usize>> {
     graph.inputs().iter().map(shape).collect()
 }
 
-fn plan(graph: &Graph, axes: &[Axis], threads: &Threads) -> Value {
-    let shapes = shapes(graph, axes);
+fn plan(graph: &Graph, planner: &Planner) -> Value {
+    let shapes = shapes(graph, planner.axes);
     let named: Vec<_> =
         graph.inputs().iter().zip(&shapes).map(|(port, shape)| (port.name.as_str(), shape.as_slice())).collect();
-    match engine::plan(graph, &named, threads) {
+    let mut plan = match &planner.on {
+        On::Cpu(threads) => cpu(graph, &named, threads),
+        #[cfg(feature = "vulkan")]
+        On::Vulkan(within) => within.plan(graph, &named),
+    };
+    plan["inputs"] = named.iter().map(|(name, shape)| json!({ "name": name, "shape": shape })).collect();
+    plan
+}
+
+fn cpu(graph: &Graph, shapes: &[(&str, &[usize])], threads: &Threads) -> Value {
+    match engine::plan(graph, shapes, threads) {
         Ok(plan) => json!({
-            "inputs": named.iter().map(|(name, shape)| json!({ "name": name, "shape": shape })).collect::<Vec<_>>(),
             "fusions": plan.fusions.iter().map(|(rule, count)| ((*rule).to_owned(), json!(count))).collect::<Map<_, _>>(),
             "steps": plan.steps, "arena_bytes": plan.memory.arena, "memory": plan.memory,
             "peak_bytes": plan.memory.peak(),
@@ -189,27 +230,35 @@ fn graph_text(graph: &Value) -> String {
     if let Some(error) = plan["error"].as_str() {
         let _ = writeln!(out, "  NO PLAN: {error}");
     } else if !plan.is_null() {
-        let counts = |what: &Value| {
-            let counts = what.as_object().into_iter().flatten();
-            let counts: Vec<String> =
-                counts.filter(|(_, n)| n.as_u64() != Some(0)).map(|(name, n)| format!("{name} {n}")).collect();
-            counts.join(", ")
-        };
         let _ = writeln!(out, "  fused      {}", counts(&plan["fusions"]));
         let _ = writeln!(out, "  steps      {}", counts(&plan["steps"]));
-        let _ = writeln!(out, "  arena      {} bytes", plan["arena_bytes"]);
-        let _ = writeln!(
-            out,
-            "  peak       {} bytes, {} of them packed weights; {} where those stay in the cache's file (--memory-budget)",
-            plan["peak_bytes"], plan["memory"]["weights"], plan["streamed_peak_bytes"]
-        );
-        list(&plan["listing"]).for_each(|line| {
-            let _ = writeln!(out, "    {}", plain(line));
-        });
+        out += &engine_text(plan);
     }
     for refused in list(&graph["would_not_run"]) {
         let _ = writeln!(out, "  WOULD NOT RUN: {}", plain(refused));
     }
+    out
+}
+
+fn counts(what: &Value) -> String {
+    let counts = what.as_object().into_iter().flatten().filter(|(_, n)| n.as_u64() != Some(0));
+    counts.map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
+}
+
+fn engine_text(plan: &Value) -> String {
+    #[cfg(feature = "vulkan")]
+    if plan["backend"] == "vulkan" {
+        return vulkan::text(plan);
+    }
+    let mut out = format!("  arena      {} bytes\n", plan["arena_bytes"]);
+    let _ = writeln!(
+        out,
+        "  peak       {} bytes, {} of them packed weights; {} where those stay in the cache's file (--memory-budget)",
+        plan["peak_bytes"], plan["memory"]["weights"], plan["streamed_peak_bytes"]
+    );
+    list(&plan["listing"]).for_each(|line| {
+        let _ = writeln!(out, "    {}", plain(line));
+    });
     out
 }
 

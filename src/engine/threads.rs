@@ -15,12 +15,12 @@ pub struct Threads {
 }
 
 impl Threads {
-    /// `count` threads, or as many as the machine has cores.
+    /// `count` threads, or as many as the machine has cores, and no more than the [chosen board](crate::board::choose) has.
     ///
     /// # Errors
     /// `Io` when the operating system grants no more threads.
     pub fn new(count: Option<NonZeroUsize>) -> Result<Threads> {
-        let count = count.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        let count = count.map_or_else(cores, NonZeroUsize::get);
         let pool = if count > 1 { Some(Arc::new(pool(count)?)) } else { None };
         Ok(Threads { pool, count })
     }
@@ -51,6 +51,12 @@ impl Threads {
     pub(crate) fn pool(&self) -> Option<&Arc<ThreadPool>> {
         self.pool.as_ref()
     }
+}
+
+fn cores() -> usize {
+    let here = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let board = crate::board::chosen().and_then(|board| board.cpu?.cores);
+    board.map_or(here, |cores| cores.min(here))
 }
 
 fn pool(count: usize) -> Result<ThreadPool> {

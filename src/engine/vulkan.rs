@@ -6,6 +6,8 @@ mod dispatch;
 mod hazard;
 mod limits;
 mod memory;
+mod narrow;
+mod planned;
 mod program;
 mod ready;
 mod record;
@@ -24,6 +26,7 @@ use context::Context;
 pub use context::choose_device;
 use dispatch::element;
 pub use limits::Limits;
+pub use planned::{DispatchInfo, PipelineInfo, VulkanPlanned, plan_vulkan, vulkan_limits};
 use program::Program;
 use ready::Ready;
 use std::sync::Arc;
@@ -106,9 +109,13 @@ pub fn devices() -> Result<Vec<DeviceInfo>> {
 
 /// A plan whose elements take four bytes, or two where `precision` lets floats lie as halves, placed as the device aligns, and its dispatches.
 fn programmed(mut plan: Plan, limits: &Limits, precision: Precision) -> Result<(Plan, Program)> {
+    if let Some((limit, own, least)) = limits.lacking() {
+        return fail!(Unsupported, "{limit} is {own}, and Vulkan promises {least} of every device");
+    }
     for buffer in &mut plan.buffers {
         buffer.dtype = if element(buffer.dtype) == "i32" { DType::I32 } else { DType::F32 };
     }
+    narrow::narrow(&mut plan, limits.buffers as usize);
     if precision == Precision::F16 {
         for index in Program::new(&plan, limits, precision)?.paired(&plan) {
             plan.buffers[index].dtype = DType::F16;
@@ -118,7 +125,8 @@ fn programmed(mut plan: Plan, limits: &Limits, precision: Precision) -> Result<(
     place::check(&plan)?;
     let program = Program::new(&plan, limits, precision)?;
     if let Some(buffer) = plan.buffers.iter().find(|buffer| buffer.bytes() as u64 > limits.range) {
-        return fail!(Unsupported, "a value of {} bytes, the device binds {}", buffer.bytes(), limits.range);
+        return fail!(Unsupported, "a value of {} bytes, the device binds {}", buffer.bytes(), limits.range)
+            .map_err(|error: Error| error.advise("ask for a smaller picture, or for a decoder in tiles"));
     }
     Ok((plan, program))
 }

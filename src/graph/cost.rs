@@ -24,7 +24,7 @@ pub(crate) fn cost(step: &Step) -> Cost {
 }
 
 /// Elements of the buffer, repeated ones once.
-fn touched(view: &View) -> u64 {
+pub(crate) fn touched(view: &View) -> u64 {
     let axes = view.shape.iter().zip(&view.strides);
     axes.map(|(length, stride)| if *stride == 0 { 1 } else { *length as u64 }).product()
 }

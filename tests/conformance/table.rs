@@ -13,6 +13,7 @@ struct Row {
     op: String,
     case: String,
     cpu: Outcome,
+    vulkan: Outcome,
     tract: Outcome,
 }
 
@@ -25,6 +26,7 @@ impl Run {
             op: case.op().unwrap_or_else(|| SEVERAL.into()),
             case: case.name.clone(),
             cpu: case.outcome(Backend::Cpu),
+            vulkan: case.outcome(Backend::Vulkan),
             tract: case.outcome(Backend::Tract),
         };
         Run { rows: cases.iter().map(row).collect() }
@@ -32,14 +34,15 @@ impl Run {
 
     /// What README says of it.
     pub fn summary(&self) -> String {
-        format!("CPU engine {}, tract {} of {}", passed(&self.rows, cpu), passed(&self.rows, tract), self.rows.len())
+        let [cpu, vulkan, tract] = [cpu, vulkan, tract].map(|of| passed(&self.rows, of));
+        format!("CPU engine {cpu}, Vulkan {vulkan}, tract {tract} of {}", self.rows.len())
     }
 
     /// Wrong numbers and panics, one a line.
     pub fn failed(&self) -> Vec<String> {
         let mut failed = Vec::new();
         for row in &self.rows {
-            for (engine, outcome) in [("cpu", &row.cpu), ("tract", &row.tract)] {
+            for (engine, outcome) in [("cpu", &row.cpu), ("vulkan", &row.vulkan), ("tract", &row.tract)] {
                 if let Outcome::Failed(why) = outcome {
                     failed.push(format!("{} ({}) on {engine}: {why}", row.case, row.op));
                 }
@@ -57,6 +60,10 @@ fn cpu(row: &Row) -> &Outcome {
     &row.cpu
 }
 
+fn vulkan(row: &Row) -> &Outcome {
+    &row.vulkan
+}
+
 fn tract(row: &Row) -> &Outcome {
     &row.tract
 }
@@ -67,12 +74,16 @@ impl fmt::Display for Run {
         self.rows.iter().for_each(|row| ops.entry(&row.op).or_default().push(row));
         let (all, failed) = (self.rows.len(), self.failed().len());
         writeln!(f, "# ONNX conformance\n")?;
-        writeln!(f, "Written by `UNDIFFUSE_BLESS=1 cargo test --release --test conformance -- --ignored`, after")?;
+        writeln!(
+            f,
+            "Written by `UNDIFFUSE_DEVICE=llvmpipe UNDIFFUSE_BLESS=1 cargo test --release --test conformance -- --ignored`, after"
+        )?;
         writeln!(
             f,
             "`tools/python/onnx_conformance.py` has fetched the data. `tools/check.sh` fails when this file is not what the run gives.\n"
         )?;
         write!(f, "The {all} node cases of PyPI `onnx` 1.22.0: the CPU engine passes {}, ", passed(&self.rows, cpu))?;
+        write!(f, "Vulkan (lavapipe) {}, ", passed(&self.rows, vulkan))?;
         write!(f, "tract {}; {failed} fail. The rest is refused with a typed error ", passed(&self.rows, tract))?;
         writeln!(f, "that names the node; what only the CPU engine refuses runs on tract, the whole stage.\n")?;
         writeln!(
@@ -88,12 +99,16 @@ impl fmt::Display for Run {
             "are ONNX's (1e-3 relative, 1e-7 absolute) with 5e-6 of the largest number; graphs in 16-bit floats are computed in f32. \"several nodes\" are functions"
         )?;
         writeln!(f, "that ONNX expands into other operators.\n")?;
-        writeln!(f, "| operator | cases | cpu | tract | not on the CPU engine |\n|---|---|---|---|---|")?;
+        writeln!(f, "| operator | cases | cpu | vulkan | tract | not on the CPU engine |\n|---|---|---|---|---|---|")?;
         for (op, rows) in ops.iter().filter(|(_, rows)| runs(rows)) {
-            let (cpu, tract) = (passed(rows.iter().copied(), cpu), passed(rows.iter().copied(), tract));
-            writeln!(f, "| {op} | {} | {cpu} | {tract} | {} |", rows.len(), reasons(rows))?;
+            let [cpu, vulkan, tract] = [cpu, vulkan, tract].map(|of| passed(rows.iter().copied(), of));
+            let (mut why, alone) = (reasons(rows, cpu_refuses), reasons(rows, vulkan_refuses));
+            if !alone.is_empty() {
+                write!(why, " Vulkan alone: {alone}")?;
+            }
+            writeln!(f, "| {op} | {} | {cpu} | {vulkan} | {tract} | {why} |", rows.len())?;
         }
-        writeln!(f, "\nNot supported by either engine:")?;
+        writeln!(f, "\nNot supported by any engine:")?;
         let none: Vec<String> =
             ops.iter().filter(|(_, rows)| !runs(rows)).map(|(op, rows)| format!("{op} ({})", rows.len())).collect();
         writeln!(f, "{}.", none.join(", "))
@@ -105,11 +120,20 @@ fn runs(rows: &[&Row]) -> bool {
     rows.iter().any(|row| row.cpu == Outcome::Passed || row.tract == Outcome::Passed)
 }
 
-/// Why the CPU engine refuses, with how often.
-fn reasons(rows: &[&Row]) -> String {
+fn cpu_refuses(row: &Row) -> Option<&Outcome> {
+    Some(&row.cpu)
+}
+
+/// What the CPU engine runs and Vulkan does not.
+fn vulkan_refuses(row: &Row) -> Option<&Outcome> {
+    (row.cpu == Outcome::Passed).then_some(&row.vulkan)
+}
+
+/// Why an engine refuses, with how often.
+fn reasons(rows: &[&Row], of: fn(&Row) -> Option<&Outcome>) -> String {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for row in rows {
-        match &row.cpu {
+    for outcome in rows.iter().filter_map(|row| of(row)) {
+        match outcome {
             Outcome::Passed => {}
             Outcome::Refused(why) => *counts.entry(reason(why)).or_default() += 1,
             Outcome::Failed(why) => *counts.entry(format!("**{why}**")).or_default() += 1,

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod sketch;
+pub mod turbo;
 
 use half::f16;
 use prost::Message;

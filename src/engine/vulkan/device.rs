@@ -122,6 +122,7 @@ impl Found {
             push: p.max_push_constants_size,
             buffers: p.max_per_stage_descriptor_storage_buffers,
         };
+        let limits = crate::board::chosen().map_or(limits, |board| board.vulkan.clamp(limits));
         let driver =
             format!("{} {}", p.driver_name.as_deref().unwrap_or("driver"), p.driver_info.as_deref().unwrap_or(""));
         Some(Found {

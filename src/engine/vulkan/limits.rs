@@ -22,18 +22,20 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// What Vulkan 1.1 promises of every device (table "Required Limits" of its specification), with 256 invocations and 8 buffers a stage,
-    /// which every driver that is known here has.
-    pub const LEAST: Limits = Limits {
+    /// What Vulkan 1.1 promises of every device (table "Required Limits" of its specification).
+    pub const PROMISED: Limits = Limits {
         shared: 16_384,
-        invocations: 256,
-        size: [256, 256, 64],
+        invocations: 128,
+        size: [128, 128, 64],
         groups: [65_535; 3],
         range: 1 << 27,
         alignment: 256,
         push: 128,
-        buffers: 8,
+        buffers: 4,
     };
+
+    /// The same with 256 invocations and 8 buffers a stage, which every driver that is known here has.
+    pub const LEAST: Limits = Limits { invocations: 256, size: [256, 256, 64], buffers: 8, ..Limits::PROMISED };
 
     /// What both allow.
     pub fn both(self, other: Limits) -> Limits {
@@ -48,5 +50,21 @@ impl Limits {
             push: self.push.min(other.push),
             buffers: self.buffers.min(other.buffers),
         }
+    }
+
+    /// The largest power of two of invocations that a workgroup holds in a row.
+    pub(crate) fn line(&self) -> u32 {
+        1 << self.invocations.min(self.size[0]).max(1).ilog2()
+    }
+
+    /// A limit that is under what every shader here relies on and Vulkan promises: its name in Vulkan, its value, the least.
+    pub(crate) fn lacking(&self) -> Option<(&'static str, u32, u32)> {
+        let least = Limits::PROMISED;
+        let axes = (0..3).map(|axis| ("maxComputeWorkGroupSize", self.size[axis], least.size[axis]));
+        let all = [
+            ("maxComputeSharedMemorySize", self.shared, least.shared),
+            ("maxComputeWorkGroupInvocations", self.invocations, least.invocations),
+        ];
+        all.into_iter().chain(axes).find(|(_, own, least)| own < least)
     }
 }

@@ -3,7 +3,7 @@
 use super::dispatch::{Dispatch, Lowering, Slot, Upload, steps};
 use super::limits::Limits;
 use crate::engine::Precision;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, fail};
 use crate::graph::plan::{At, Plan};
 use crate::value::DType;
 
@@ -21,7 +21,7 @@ impl Program {
         let mut lowering = Lowering { plan, limits, precision, uploads: Vec::new() };
         let (mut dispatches, mut missing) = (Vec::new(), Vec::new());
         for step in &plan.steps {
-            match steps(&mut lowering, step) {
+            match steps(&mut lowering, step).and_then(|made| within(made, limits)) {
                 Ok(made) => dispatches.extend(made),
                 Err(error) => missing.push(error.in_node(&step.name).to_string()),
             }
@@ -57,8 +57,25 @@ impl Program {
     }
 }
 
+/// Dispatches that bind and push no more than they may.
+fn within(dispatches: Vec<Dispatch>, limits: &Limits) -> Result<Vec<Dispatch>> {
+    for Dispatch { shader, bindings, push, .. } in &dispatches {
+        let (bound, pushed) = (bindings.len(), push.len() * 4);
+        if bound > limits.buffers as usize || pushed > limits.push as usize {
+            let (shader, buffers, push) = (shader.source.name, limits.buffers, limits.push);
+            return fail!(
+                Unsupported,
+                "{shader} binds {bound} buffers and pushes {pushed} bytes, the device allows {buffers} and {push}"
+            );
+        }
+    }
+    Ok(dispatches)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::hazard::{Access, barriers, unguarded};
+    use super::super::ready::access;
     use super::*;
     use crate::graph::build;
     use crate::model::Graph;
@@ -124,5 +141,25 @@ mod tests {
             }
         }
         assert!(seen.len() > 30);
+    }
+
+    #[test]
+    fn no_barrier_of_a_network_can_be_left_out() {
+        let mut tried = 0;
+        for file in graphs() {
+            let graph = Graph::open(&file).unwrap();
+            let Ok((plan, _)) = build(&graph, &shapes(&graph)) else { continue };
+            let (plan, program) = super::super::programmed(plan, &Limits::LEAST, Precision::F32).unwrap();
+            let accesses: Vec<Access> = program.dispatches.iter().map(|dispatch| access(&plan, dispatch)).collect();
+            let whole = barriers(&accesses);
+            assert_eq!(unguarded(&accesses, &whole), None, "{}", file.display());
+            for index in (0..whole.len()).filter(|&index| whole[index]) {
+                let mut without = whole.clone();
+                without[index] = false;
+                assert!(unguarded(&accesses, &without).is_some(), "{}: barrier {index}", file.display());
+                tried += 1;
+            }
+        }
+        assert!(tried > 1000, "{tried} barriers");
     }
 }

@@ -279,7 +279,8 @@ fn launch(context: &Context, places: &Places, dispatch: &Dispatch, waits: bool) 
     Ok(Launch { pipeline, set, push, groups: dispatch.groups, waits })
 }
 
-fn access(plan: &Plan, dispatch: &Dispatch) -> Access {
+/// What a dispatch touches of the arena.
+pub(super) fn access(plan: &Plan, dispatch: &Dispatch) -> Access {
     let mut access = Access::default();
     for binding in &dispatch.bindings {
         if let Slot::Buffer(index) = binding.slot {

@@ -274,6 +274,12 @@ fn whole_numbers_and_truths() {
         let [cpu, device] = both(Op::Binary(op), &[a.clone(), b], &[4], DType::I64);
         assert!(cpu == device, "{op:?}: {cpu:?} {device:?}");
     }
+    let open = Activation::Clamp { lo: f32::NEG_INFINITY, hi: 1.5 };
+    for op in [open, Activation::Clamp { lo: -3.0, hi: 5.0 }, Activation::Relu, Activation::LeakyRelu(0.5)] {
+        let x = whole(&[7, -8, 0, i64::from(i32::MIN)]);
+        let [cpu, device] = both(Op::Unary(Unary::Activation(op)), &[x], &[4], DType::I64);
+        assert!(cpu == device, "{op:?}: {cpu:?} {device:?}");
+    }
 }
 
 /// Runs last by its name: everything before it was heard by the validation layer, if it is on.

@@ -3,6 +3,7 @@
 use super::bound::{Bound, activated, per, vector};
 use super::point::{Joined, cast};
 use super::{Dispatch, Head, Lowering, Shader, element, lines, source, spread};
+use crate::engine::vulkan::limits::Limits;
 use crate::error::{Result, fail};
 use crate::graph::op::{Activation, Reduce};
 use crate::graph::plan::{Operand, Step};
@@ -35,7 +36,7 @@ pub(super) fn softmax(lowering: &mut Lowering, step: &Step, axis: usize) -> Resu
     let (length, inner) = (shape[axis], shape[axis + 1..].iter().product::<usize>());
     let rows = step.write.view.volume() / length;
     // Neighbouring invocations read neighbouring numbers.
-    let split = if inner >= 8 { Split::of(1) } else { Split::of(length) };
+    let split = if inner >= 8 { Split::of(1, lowering.limits) } else { Split::of(length, lowering.limits) };
     let (bound, _) = given_and_written(lowering, (x, &step.write), 1);
     let head = split.head().line(bound.text.trim_end());
     let push = [rows, length, inner, x.view.offset, step.write.view.offset].map(|n| n as u32).into();
@@ -54,7 +55,7 @@ pub(super) fn reduce(lowering: &mut Lowering, step: &Step, kind: Reduce, axes: &
     let (results, count) = (step.write.view.volume(), gone.volume());
     let [kept, gone] = [kept, gone].map(|view| Joined::of(&[view]));
     let beside = results >= 4096 && kept.strides[0].last() == Some(&1) && gone.strides[0].last() != Some(&1);
-    let split = if beside { Split::of(1) } else { Split::of(count) };
+    let split = if beside { Split::of(1, lowering.limits) } else { Split::of(count, lowering.limits) };
     let e = element(x.dtype);
     let (bound, _) = given_and_written(lowering, (x, &step.write), 1);
     let head = split
@@ -124,12 +125,12 @@ struct Split {
 }
 
 impl Split {
-    fn of(length: usize) -> Split {
+    fn of(length: usize, limits: &Limits) -> Split {
         match length {
             ..=16 => Split { lanes: 1, sets: 64 },
             17..=128 => Split { lanes: 8, sets: 8 },
             129..=1024 => Split { lanes: 64, sets: 1 },
-            _ => Split { lanes: 256, sets: 1 },
+            _ => Split { lanes: limits.line().min(256) as usize, sets: 1 },
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::bound::Bound;
 use super::{Binding, Dispatch, Head, Lowering, Shader, activation, source};
+use crate::engine::vulkan::limits::Limits;
 use crate::error::{Result, fail};
 use crate::graph::op::Activation;
 use std::fmt::Write;
@@ -67,18 +68,21 @@ struct Tile {
 
 impl Tile {
     const SQUARE: Tile = Tile { rows: 64, columns: 64 };
+    /// For devices whose workgroups are too small for the square one.
+    const HALF: Tile = Tile { rows: 64, columns: 32 };
     const SMALL: Tile = Tile { rows: 32, columns: 32 };
     const FLAT: Tile = Tile { rows: 16, columns: 64 };
     const TALL: Tile = Tile { rows: 64, columns: 16 };
     /// Groups under which a device is not full with the large tile.
     const FEW: usize = 32;
 
-    fn of(gemm: &Gemm) -> Tile {
+    fn of(gemm: &Gemm, limits: &Limits) -> Tile {
         let large = gemm.rows.div_ceil(64) * gemm.columns.div_ceil(64) * gemm.batch;
         match (gemm.rows, gemm.columns) {
             (_, ..=16) => Tile::TALL,
             (..=16, _) => Tile::FLAT,
             _ if large < Tile::FEW => Tile::SMALL,
+            _ if Tile::SQUARE.threads() > limits.line() as usize => Tile::HALF,
             _ => Tile::SQUARE,
         }
     }
@@ -92,7 +96,7 @@ impl Gemm {
     /// # Errors
     /// `Unsupported` when there are more tiles than groups in a dispatch.
     pub(super) fn dispatch(self, lowering: &Lowering) -> Result<Dispatch> {
-        let tile = Tile::of(&self);
+        let tile = Tile::of(&self, lowering.limits);
         let groups =
             [self.columns.div_ceil(tile.columns) as u32, self.rows.div_ceil(tile.rows) as u32, self.batch as u32];
         if groups.iter().zip(&lowering.limits.groups).any(|(groups, most)| groups > most) {

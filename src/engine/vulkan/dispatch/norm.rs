@@ -2,6 +2,7 @@
 
 use super::bound::{Bound, activated, per, total, vector};
 use super::{Dispatch, Head, Lowering, Shader, source, spread};
+use crate::engine::vulkan::limits::Limits;
 use crate::error::{Result, fail};
 use crate::graph::op::Activation;
 use crate::graph::plan::{Operand, Step};
@@ -68,7 +69,7 @@ impl Norm {
         let offset = |operand: Option<&Operand>| operand.map_or(0, |operand| operand.view.offset);
         let firsts = [Some(x), Some(&step.write), affine[0], affine[1], affine[2], affine[3]].map(offset);
         let per = per(&[&[width, apart, batch, channels, row], &firsts[..]].concat());
-        let tile = Tile::of(pixels * width / per);
+        let tile = Tile::of(pixels * width / per, lowering.limits);
         let mut bound = Bound::default();
         let v = vector(per, "f32");
         bound.add("given", per, "f32", lowering.reads(x));
@@ -107,12 +108,13 @@ struct Tile {
 }
 
 impl Tile {
-    fn of(vectors: usize) -> Tile {
+    fn of(vectors: usize, limits: &Limits) -> Tile {
+        let lanes = limits.line().min(256).into();
         match vectors {
             ..=32 => Tile { lanes: 8, sets: 8, held: 32 },
             33..=256 => Tile { lanes: 64, sets: 1, held: 256 },
-            257..=768 => Tile { lanes: 256, sets: 1, held: 768 },
-            _ => Tile { lanes: 256, sets: 1, held: 0 },
+            257..=768 => Tile { lanes, sets: 1, held: 768 },
+            _ => Tile { lanes, sets: 1, held: 0 },
         }
     }
 }

@@ -167,7 +167,15 @@ fn expression(op: &Op, step: &Step, helpers: &mut String) -> Result<String> {
             helpers.push_str(&super::activation("activate", *op));
             "activate(a)".into()
         }
-        Op::Unary(op) => unary(*op, whole).into(),
+        Op::Unary(Unary::Activation(Activation::Relu)) => "max(a, 0)".into(),
+        Op::Unary(Unary::Activation(Activation::Clamp { lo, hi })) => {
+            format!("clamp(a, {}, {})", *lo as i32, *hi as i32)
+        }
+        Op::Unary(Unary::Activation(op)) => {
+            helpers.push_str(&super::activation("activate", *op));
+            "i32(activate(f32(a)))".into()
+        }
+        Op::Unary(op) => unary(*op).into(),
         Op::Binary(op) => binary(*op, whole).into(),
         Op::Predicate(Predicate::IsNan) => if whole { "0" } else { "i32(is_nan(a))" }.into(),
         Op::Predicate(Predicate::Not) => format!("i32(a == {}(0))", element(dtype(0))),
@@ -204,9 +212,8 @@ pub(super) fn cast(from: DType, to: DType) -> String {
 }
 
 /// Of whole numbers only those that keep them whole; the others are cut, as a cast does.
-fn unary(op: Unary, whole: bool) -> &'static str {
+fn unary(op: Unary) -> &'static str {
     match op {
-        Unary::Activation(_) if whole => "max(a, 0)",
         Unary::Activation(_) => "activate(a)",
         Unary::Abs => "abs(a)",
         Unary::Neg => "-a",
