@@ -110,10 +110,10 @@ fn programmed(mut plan: Plan, limits: &Limits) -> Result<(Plan, Program)> {
     if let Some((limit, own, least)) = limits.lacking() {
         return fail!(Unsupported, "{limit} is {own}, and Vulkan promises {least} of every device");
     }
+    narrow::narrow(&mut plan, limits.buffers as usize);
     for buffer in &mut plan.buffers {
         buffer.dtype = if element(buffer.dtype) == "i32" { DType::I32 } else { DType::F32 };
     }
-    narrow::narrow(&mut plan, limits.buffers as usize);
     place::place_aligned(&mut plan, (limits.alignment as usize).max(64));
     place::check(&plan)?;
     let program = Program::new(&plan, limits)?;

@@ -10,6 +10,7 @@ mod pictures;
 use super::*;
 use crate::engine::cpu::play_once;
 use crate::engine::vulkan::context::Context;
+use crate::engine::vulkan::narrow::narrow;
 use crate::engine::vulkan::programmed;
 use crate::engine::vulkan::ready::Ready;
 use crate::error::ErrorKind;
@@ -43,8 +44,10 @@ fn compile(plan: &Plan, limits: &Limits, what: &str) -> HashSet<String> {
 
 fn compile_all(cases: Vec<Case>, variants: std::ops::RangeInclusive<usize>) {
     let mut seen = HashSet::new();
-    for case in cases {
+    for mut case in cases {
         seen.extend(compile(&case.plan, &Limits::LEAST, &case.name));
+        narrow(&mut case.plan, Limits::PROMISED.buffers as usize);
+        compile(&case.plan, &Limits::PROMISED, &case.name);
     }
     assert!(variants.contains(&seen.len()), "{} variants", seen.len());
 }
@@ -91,21 +94,23 @@ fn play(context: &Arc<Context>, case: &Case, limits: &Limits) -> Result<Vec<Tens
     Ready::new(context.clone(), plan, &program)?.run(&case.inputs.iter().collect::<Vec<_>>())
 }
 
-/// Fails unless all outputs are the CPU engine's within `bound` standard deviations.
+/// Fails unless all outputs are the CPU engine's within `bound` standard deviations, with the device's limits and with those that Vulkan promises.
 fn agree(cases: Vec<Case>, bound: f64) {
     let context = Context::shared().unwrap();
     let threads = threads(2);
     let mut wrong = Vec::new();
     for case in cases {
         let expected = play_once(case.plan.clone(), &case.inputs, &threads).unwrap();
-        match play(&context, &case, &context.opened.limits) {
-            Ok(got) => wrong.extend(
-                got.iter()
-                    .zip(&expected)
-                    .filter_map(|(got, expected)| differs(got, expected, bound))
-                    .map(|how| format!("{}: {how}", case.name)),
-            ),
-            Err(error) => wrong.push(format!("{}: {error}", case.name)),
+        for limits in [context.opened.limits, context.opened.limits.both(Limits::PROMISED)] {
+            match play(&context, &case, &limits) {
+                Ok(got) => wrong.extend(
+                    got.iter()
+                        .zip(&expected)
+                        .filter_map(|(got, expected)| differs(got, expected, bound))
+                        .map(|how| format!("{}: {how}", case.name)),
+                ),
+                Err(error) => wrong.push(format!("{}: {error}", case.name)),
+            }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
