@@ -112,10 +112,10 @@ fn programmed(mut plan: Plan, limits: &Limits, precision: Precision) -> Result<(
     if let Some((limit, own, least)) = limits.lacking() {
         return fail!(Unsupported, "{limit} is {own}, and Vulkan promises {least} of every device");
     }
+    narrow::narrow(&mut plan, limits.buffers as usize);
     for buffer in &mut plan.buffers {
         buffer.dtype = if element(buffer.dtype) == "i32" { DType::I32 } else { DType::F32 };
     }
-    narrow::narrow(&mut plan, limits.buffers as usize);
     if precision == Precision::F16 {
         for index in Program::new(&plan, limits, precision)?.paired(&plan) {
             plan.buffers[index].dtype = DType::F16;

@@ -2,7 +2,7 @@
 //! attention with a mask by its products.
 
 use crate::graph::net::Content;
-use crate::graph::op::{Activation, Binary, Op, Unary};
+use crate::graph::op::{Activation, Binary, Comparison, Op, Unary};
 use crate::graph::plan::{At, Buffer, Fixed, Operand, Plan, Step, Work};
 use crate::op::view::View;
 use crate::value::{DType, Tensor};
@@ -112,6 +112,7 @@ impl Chain<'_> {
             last = self.binary(Binary::Add, last.clone(), spread(&mask, &last));
         }
         let weights = self.push(Op::Softmax { axis: 3 }, vec![Some(last.clone())], &last);
+        let weights = self.without(weights, last);
         let made = View::dense(&[shape[0], heads, rows, v.view.shape[3]]);
         let made = self.fresh(&made, v.dtype);
         self.step(Op::MatMul, vec![Some(weights), Some(v)], &made);
@@ -119,6 +120,16 @@ impl Chain<'_> {
         let value = step.value.clone();
         let copy = Step { name: self.name.clone(), work: Work::Copy, reads: vec![Some(made)], write, value };
         self.plan.steps.push(copy);
+    }
+
+    /// Weights are 0 where scores are -∞, also where the whole row is.
+    fn without(&mut self, weights: Operand, scores: Operand) -> Operand {
+        let shape = weights.view.shape.clone();
+        let (none, zero) = (self.number(f32::NEG_INFINITY, &shape), self.number(0.0, &shape));
+        let masked = self.fresh(&View::dense(&shape), DType::Bool);
+        self.step(Op::Comparison(Comparison::Equal), vec![Some(scores), Some(none)], &masked);
+        let write = weights.clone();
+        self.push(Op::Where, vec![Some(masked), Some(zero), Some(weights)], &write)
     }
 
     fn activated(&mut self, activation: Activation, last: Operand) -> Operand {
@@ -267,7 +278,11 @@ mod tests {
     #[test]
     fn masked_attention_becomes_its_products() {
         let given = [(1, vec![2, 5, 12]), (2, vec![2, 7, 12]), (3, vec![2, 7, 6]), (4, vec![2, 1, 5, 7])];
-        let given = given.map(|(seed, shape)| Given::Input(noise(seed, &shape)));
+        let mut given = given.map(|(seed, shape)| Given::Input(noise(seed, &shape)));
+        narrowed(Op::Attention { heads: 3, scale: 0.5 }, &given, &[2, 5, 6]);
+        // Some keys, and all keys of the second query.
+        let mask = (0..70).map(|i| if i % 3 == 0 || (7..14).contains(&i) { f32::NEG_INFINITY } else { 0.5 });
+        given[3] = Given::Input(Tensor::new(&[2, 1, 5, 7], mask.collect::<Vec<f32>>()).unwrap());
         narrowed(Op::Attention { heads: 3, scale: 0.5 }, &given, &[2, 5, 6]);
     }
 }

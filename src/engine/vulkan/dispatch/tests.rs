@@ -10,6 +10,7 @@ mod pictures;
 use super::*;
 use crate::engine::cpu::play_once;
 use crate::engine::vulkan::context::Context;
+use crate::engine::vulkan::narrow::narrow;
 use crate::engine::vulkan::programmed;
 use crate::engine::vulkan::ready::Ready;
 use crate::engine::vulkan::tests::HALVES;
@@ -44,8 +45,10 @@ fn compile(plan: &Plan, limits: &Limits, what: &str) -> HashSet<String> {
 
 fn compile_all(cases: Vec<Case>, variants: std::ops::RangeInclusive<usize>) {
     let mut seen = HashSet::new();
-    for case in cases {
+    for mut case in cases {
         seen.extend(compile(&case.plan, &Limits::LEAST, &case.name));
+        narrow(&mut case.plan, Limits::PROMISED.buffers as usize);
+        compile(&case.plan, &Limits::PROMISED, &case.name);
     }
     assert!(variants.contains(&seen.len()), "{} variants", seen.len());
 }
@@ -92,7 +95,8 @@ fn play(context: &Arc<Context>, case: &Case, limits: &Limits, precision: Precisi
     Ready::new(context.clone(), plan, &program)?.run(&case.inputs.iter().collect::<Vec<_>>())
 }
 
-/// Fails unless all outputs are the CPU engine's within `bound` standard deviations, and in halves within what halves cost.
+/// Fails unless all outputs are the CPU engine's within `bound` standard deviations, and in halves within what halves cost, with the device's
+/// limits and with those that Vulkan promises.
 fn agree(cases: Vec<Case>, bound: f64) {
     let halves: Vec<Case> = cases.iter().map(Case::in_halves).collect();
     let wrong: Vec<String> = cases
@@ -106,14 +110,16 @@ fn agree(cases: Vec<Case>, bound: f64) {
 fn wrong(case: &Case, bound: f64, precision: Precision) -> Vec<String> {
     let context = Context::shared().unwrap();
     let expected = play_once(case.plan.clone(), &case.inputs, &threads(2)).unwrap();
-    match play(&context, case, &context.opened.limits, precision) {
-        Ok(got) => {
-            let pairs = got.iter().zip(&expected);
-            let far = pairs.filter_map(|(got, expected)| differs(got, expected, bound));
-            far.map(|how| format!("{}: {how}", case.name)).collect()
+    let mut wrong = Vec::new();
+    for limits in [context.opened.limits, context.opened.limits.both(Limits::PROMISED)] {
+        match play(&context, case, &limits, precision) {
+            Ok(got) => {
+                wrong.extend(got.iter().zip(&expected).filter_map(|(got, expected)| differs(got, expected, bound)))
+            }
+            Err(error) => wrong.push(error.to_string()),
         }
-        Err(error) => vec![format!("{}: {error}", case.name)],
     }
+    wrong.into_iter().map(|how| format!("{}: {how}", case.name)).collect()
 }
 
 /// What a plan of these cases keeps as halves, all that it can.
