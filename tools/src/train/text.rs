@@ -113,7 +113,7 @@ fn common_words(texts: &[String], at_least: usize) -> Vec<String> {
 }
 
 /// MiniLM with the statistics that make its outputs plain targets.
-pub(super) struct Teacher {
+struct Teacher {
     net: Bert,
     params: Params,
     /// The student's id to the teacher's.
@@ -175,12 +175,6 @@ impl Teacher {
         let mean = sum / weight.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
         let norm = mean.square().sum_dim_intlist([1i64].as_slice(), true, Kind::Float).sqrt();
         (mean / norm, states.narrow(1, 1, length - 1), mask.narrow(1, 1, length - 1))
-    }
-
-    /// Sentence vectors of unit length, `(N, 384)`.
-    pub fn sentences(&self, words: &Words, texts: &[&str], device: Device) -> Result<Tensor> {
-        let part = |chunk: &[&str]| Ok(self.states(&batch_ids(words, chunk, device)?).0);
-        Ok(Tensor::cat(&texts.chunks(128).map(part).collect::<Result<Vec<_>>>()?, 0))
     }
 
     fn whiten(&self, pooled: &Tensor) -> Tensor {
