@@ -1,6 +1,10 @@
 //! The `undiffuse` command.
 
 pub mod bench;
+mod bytes;
+mod cache;
+#[cfg(feature = "vulkan")]
+pub mod devices;
 pub mod generate;
 pub mod inspect;
 pub mod run;
@@ -20,6 +24,10 @@ struct Cli {
     /// Say more (-v: what is done, -vv: how)
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
     verbose: u8,
+    /// Which Vulkan device: its number in `undiffuse devices`, or a part of its name
+    #[cfg(feature = "vulkan")]
+    #[arg(long, global = true, env = "UNDIFFUSE_DEVICE", value_name = "DEVICE")]
+    device: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -34,17 +42,26 @@ enum Command {
     Inspect(inspect::Args),
     /// Measure where the time of a model goes, stage by stage and kernel by kernel
     Bench(bench::Args),
+    /// List the Vulkan devices of this machine
+    #[cfg(feature = "vulkan")]
+    Devices(devices::Args),
 }
 
 /// Runs the command line; exit code 0 for done, 1 for failed, 2 for a command line that makes no sense, 130 for interrupted.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr(cli.verbose);
+    #[cfg(feature = "vulkan")]
+    if let Some(device) = &cli.device {
+        crate::engine::choose_device(device);
+    }
     let outcome = match cli.command {
         Command::Generate(args) => generate::run(*args),
         Command::Run(args) => run::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Bench(args) => bench::run(args),
+        #[cfg(feature = "vulkan")]
+        Command::Devices(args) => devices::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

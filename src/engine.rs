@@ -4,13 +4,19 @@ mod compare;
 mod cpu;
 pub mod reference;
 mod threads;
+#[cfg(feature = "vulkan")]
+mod vulkan;
 
+pub use crate::cache::Cache;
 pub use compare::{Compared, Difference, compare};
 pub use threads::Threads;
+#[cfg(feature = "vulkan")]
+pub use vulkan::{DeviceInfo, Limits, choose_device, devices};
 
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::model::{Graph, Port};
 use crate::value::Tensor;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
@@ -37,6 +43,10 @@ pub trait Engine: Send {
     /// # Errors
     /// `Mismatch` when an input is missing, unknown or of another shape than declared, `Engine` when the graph cannot be prepared.
     fn prepare(&mut self, shapes: &[(&str, &[usize])]) -> Result<()>;
+
+    /// Whether packed weights stay in the file that they are kept in, to be read anew by every run: as little memory as can be, for a little
+    /// time. Nothing changes where they are kept in none.
+    fn stream(&mut self, _streamed: bool) {}
 
     /// Computes all outputs from `inputs`, which are converted to the declared float or integer type where they differ.
     ///
@@ -91,11 +101,13 @@ pub enum Backend {
     Cpu,
     /// The whole graph in tract, as it is: what the others are compared with.
     Tract,
+    /// A Vulkan device: the one that `UNDIFFUSE_DEVICE` names, else the first GPU.
+    Vulkan,
 }
 
 impl Backend {
     /// Every backend there is.
-    pub const ALL: [Backend; 3] = [Backend::Auto, Backend::Cpu, Backend::Tract];
+    pub const ALL: [Backend; 4] = [Backend::Auto, Backend::Cpu, Backend::Tract, Backend::Vulkan];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
@@ -103,6 +115,7 @@ impl Backend {
             Backend::Auto => "auto",
             Backend::Cpu => "cpu",
             Backend::Tract => "tract",
+            Backend::Vulkan => "vulkan",
         }
     }
 }
@@ -125,7 +138,7 @@ impl FromStr for Backend {
 }
 
 /// How the weights of products and convolutions are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Weights {
     /// As wide as in the file.
     #[default]
@@ -159,24 +172,37 @@ impl FromStr for Weights {
     }
 }
 
-/// An engine for `graph` on `backend`, with weights as they are stored.
+/// An engine for `graph` on `backend`, with weights as they are stored and nothing kept for the next start.
 ///
 /// # Errors
-/// None today; `Engine` once a backend can be missing on a machine.
+/// `Unsupported` for Vulkan where there is no device.
 pub fn load(graph: Graph, backend: Backend, threads: &Threads) -> Result<Box<dyn Engine>> {
-    load_with(graph, backend, Weights::Stored, threads)
+    load_with(graph, backend, Weights::Stored, threads, None)
 }
 
-/// An engine for `graph` on `backend` that keeps its weights as `weights` says.
+/// An engine for `graph` on `backend` that keeps its weights as `weights` says, and what it prepares in `cache`, for the next one of the same
+/// graph.
 ///
 /// # Errors
-/// `Invalid` for tract with anything but [`Weights::Stored`].
-pub fn load_with(graph: Graph, backend: Backend, weights: Weights, threads: &Threads) -> Result<Box<dyn Engine>> {
+/// `Invalid` for tract and Vulkan with anything but [`Weights::Stored`]; `Unsupported` for Vulkan where there is no device.
+pub fn load_with(
+    graph: Graph,
+    backend: Backend,
+    weights: Weights,
+    threads: &Threads,
+    cache: Option<&Cache>,
+) -> Result<Box<dyn Engine>> {
     match backend {
-        Backend::Auto | Backend::Cpu => Ok(Box::new(cpu::Cpu::new(graph, weights, threads))),
-        Backend::Tract if weights != Weights::Stored => fail!(Invalid, "tract keeps weights as they are stored")
-            .map_err(|error: Error| error.advise("use the backend cpu for int8 weights")),
+        Backend::Auto | Backend::Cpu => Ok(Box::new(cpu::Cpu::new(graph, weights, threads, cache))),
+        Backend::Tract | Backend::Vulkan if weights != Weights::Stored => {
+            fail!(Invalid, "{backend} keeps weights as they are stored")
+                .map_err(|error: Error| error.advise("use the backend cpu for int8 weights"))
+        }
         Backend::Tract => Ok(Box::new(reference::Reference::new(graph, threads))),
+        #[cfg(feature = "vulkan")]
+        Backend::Vulkan => Ok(Box::new(vulkan::Vulkan::new(graph)?)),
+        #[cfg(not(feature = "vulkan"))]
+        Backend::Vulkan => fail!(Unsupported, "this program was built without its feature \"vulkan\""),
     }
 }
 
@@ -189,6 +215,8 @@ pub struct Planned {
     pub steps: std::collections::BTreeMap<String, usize>,
     /// What running it allocates.
     pub memory: Memory,
+    /// What it takes where packed weights [stay in their file](Engine::stream).
+    pub streamed: Memory,
     /// The plan, a line a step.
     pub listing: String,
 }
@@ -216,10 +244,12 @@ impl Memory {
 /// What running a planned stage takes and gives.
 #[derive(Debug, Clone)]
 pub struct Footprint {
-    /// What running it allocates.
+    /// What running it takes.
     pub memory: Memory,
-    /// Whether that is allocated already.
-    pub held: bool,
+    /// The same where packed weights [stay in their file](Engine::stream), if they can.
+    pub streamed: Option<Memory>,
+    /// Bytes that the process has taken for it already.
+    pub held: usize,
     /// The shapes of the outputs, in the graph's order.
     pub outputs: Vec<Vec<usize>>,
 }
@@ -228,7 +258,9 @@ impl Planned {
     fn of(plan: &crate::graph::plan::Plan, fusions: Vec<(&'static str, usize)>, threads: &Threads) -> Planned {
         let mut steps = std::collections::BTreeMap::new();
         plan.steps.iter().for_each(|step| *steps.entry(step.work.name()).or_default() += 1);
-        Planned { fusions, steps, memory: cpu::memory(plan, threads), listing: plan.to_string() }
+        let [memory, streamed] =
+            [cpu::Place::Memory, cpu::Place::Streamed].map(|place| cpu::memory(plan, threads, place, false));
+        Planned { fusions, steps, memory, streamed, listing: plan.to_string() }
     }
 }
 
@@ -288,7 +320,7 @@ mod tests {
             assert_eq!(backend.to_string().parse::<Backend>().unwrap(), backend);
         }
         let message = "gpu".parse::<Backend>().unwrap_err().to_string();
-        assert_eq!(message, "unknown backend \"gpu\"; use one of auto, cpu, tract");
+        assert_eq!(message, "unknown backend \"gpu\"; use one of auto, cpu, tract, vulkan");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 
 #[cfg(feature = "std")]
+mod cache;
+#[cfg(feature = "std")]
 mod caught;
 #[cfg(feature = "cli")]
 #[doc(hidden)]

@@ -12,6 +12,7 @@ pub(crate) mod movement;
 pub(crate) mod norm;
 pub(crate) mod number;
 pub(crate) mod pool;
+pub(crate) mod prefetch;
 pub(crate) mod reduce;
 pub(crate) mod resize;
 pub(crate) mod simd;
@@ -22,4 +23,4 @@ pub(crate) mod unary;
 pub(crate) mod view;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

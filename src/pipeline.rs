@@ -42,7 +42,7 @@ pub use report::{Report, StageReport};
 pub use request::{Request, Size};
 pub use tokenizer::{Context, Tokenizer, Tokens};
 
-use crate::engine::{Backend, Threads, Weights};
+use crate::engine::{Backend, Cache, Threads, Weights};
 use crate::error::{Result, fail};
 use crate::model::{DecoderPorts, DenoiserPorts, Model, Role};
 use crate::system::peak_rss_bytes;
@@ -65,9 +65,12 @@ pub struct Options {
     pub weights: Weights,
     /// Threads, or as many as the machine has cores. The picture does not depend on it.
     pub threads: Option<NonZeroUsize>,
+    /// Where compiled plans and packed weights are kept for the next start; they are not where no folder is given.
+    pub cache: Option<Cache>,
     /// Drop each stage before the next is loaded: the peak is that of the largest stage, and each picture loads them anew.
     pub low_memory: bool,
-    /// Bytes that the process must not exceed: kept by dropping stages and by decoding in tiles, or refused before anything is run.
+    /// Bytes that the process must not exceed: kept by dropping stages, by reading weights from their file as they are
+    /// needed (where there is a cache) and by decoding in tiles, or refused before anything is run.
     pub memory_budget: Option<u64>,
     /// Decode in tiles of so many latents a side, their seams blended.
     pub decoder_tile: Option<NonZeroUsize>,
@@ -145,9 +148,11 @@ impl Pipeline {
     /// file and field.
     pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<Self> {
         let model = Model::open(dir)?;
-        let Options { backend, weights, threads, low_memory, memory_budget: budget, decoder_tile, cancel } = options;
+        let Options { backend, weights, threads, cache, low_memory, memory_budget: budget, decoder_tile, cancel } =
+            options;
         let decoder_tile = decoder_tile.map(NonZeroUsize::get);
-        let machine = Machine { backend, weights, threads: Threads::new(threads)?, low_memory };
+        let threads = Threads::new(threads)?;
+        let machine = Machine { backend, weights, threads, cache, low_memory, streamed: false };
         let (unet, vae) = (model.stage(Role::Denoiser)?, model.stage(Role::Decoder)?);
         let graph = unet.open()?;
         let ports = DenoiserPorts::of(&graph)?;
@@ -185,6 +190,7 @@ impl Pipeline {
         let arrangement = self.arranged(request, &settings)?;
         for runner in [&mut self.text.runner, &mut self.denoiser.runner, &mut self.decoder.runner] {
             runner.set_low_memory(arrangement.low_memory);
+            runner.set_streamed(arrangement.streamed_weights);
         }
         let mut watch = Watch { cancel: self.cancel.clone(), on_event, steps: vec![] };
 

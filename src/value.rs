@@ -2,10 +2,11 @@
 
 use crate::error::{Result, fail};
 use half::f16;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Element type of a [`Tensor`] or of a graph's input or output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DType {
     /// IEEE 754 binary16.
     F16,
@@ -63,9 +64,10 @@ impl fmt::Display for DType {
 }
 
 /// The elements of a [`Tensor`] in row-major order.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "each variant is its element type")]
 pub enum Data {
+    #[serde(with = "bits")]
     F16(Vec<f16>),
     F32(Vec<f32>),
     F64(Vec<f64>),
@@ -74,6 +76,20 @@ pub enum Data {
     I64(Vec<i64>),
     U8(Vec<u8>),
     Bool(Vec<bool>),
+}
+
+/// 16-bit floats as serde sees them.
+mod bits {
+    use half::f16;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(values: &[f16], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(values.iter().map(|value| value.to_bits()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f16>, D::Error> {
+        Ok(Vec::<u16>::deserialize(deserializer)?.into_iter().map(f16::from_bits).collect())
+    }
 }
 
 /// Runs `$body` with `$elements` bound to the vector inside, whatever its type.

@@ -403,7 +403,8 @@ fn arrays_on_disk_that_are_broken() {
 }
 
 fn undiffuse(args: &[&str]) -> (Option<i32>, String) {
-    let Output { status, stdout, stderr } = Command::new(env!("CARGO_BIN_EXE_undiffuse")).args(args).output().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_undiffuse"));
+    let Output { status, stdout, stderr } = command.env("UNDIFFUSE_CACHE", "").args(args).output().unwrap();
     (status.code(), String::from_utf8([stdout, stderr].concat()).unwrap())
 }
 

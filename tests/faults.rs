@@ -9,7 +9,14 @@ use std::process::{Command, Output};
 fn run(arguments: &[&str]) -> Output {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/sticker-64/vae_decoder/model.onnx");
     let mut command = Command::new(env!("CARGO_BIN_EXE_undiffuse"));
-    command.arg("run").arg(model).args(["--random", "3", "--axis", "batch=1"]).args(arguments).output().unwrap()
+    command
+        .env("UNDIFFUSE_CACHE", "")
+        .arg("run")
+        .arg(model)
+        .args(["--random", "3", "--axis", "batch=1"])
+        .args(arguments)
+        .output()
+        .unwrap()
 }
 
 fn report(output: &Output) -> Value {

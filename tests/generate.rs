@@ -55,7 +55,7 @@ impl Desk {
 
 fn bare() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_undiffuse"));
-    command.env_remove("UNDIFFUSE_MODEL").env_remove("RUST_LOG").stdin(Stdio::null());
+    command.env_remove("UNDIFFUSE_MODEL").env("UNDIFFUSE_CACHE", "").env_remove("RUST_LOG").stdin(Stdio::null());
     command
 }
 
@@ -387,6 +387,7 @@ fn a_model_beside_the_executable_is_found() {
         .current_dir(desk.dir.path())
         .args(["generate", "a", "--json"])
         .env_remove("UNDIFFUSE_MODEL")
+        .env("UNDIFFUSE_CACHE", "")
         .output();
     let output = output.unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));

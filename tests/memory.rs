@@ -12,9 +12,15 @@ struct Made {
     output: Output,
 }
 
+/// Without a cache.
 fn generate(model: &str, arguments: &[&str]) -> Made {
+    generate_with(Path::new(""), model, arguments)
+}
+
+fn generate_with(cache: &Path, model: &str, arguments: &[&str]) -> Made {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_undiffuse"));
+    command.env("UNDIFFUSE_CACHE", cache);
     command.args(["generate", "a red apple", "--seed", "1", "--json", "--model"]);
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(model)).args(arguments).arg("-o");
     let output = command.arg(folder.path().join("out.png")).output().unwrap();
@@ -44,6 +50,10 @@ fn peak(report: &Value) -> f64 {
     report["peak_rss_bytes"].as_f64().unwrap()
 }
 
+fn predicted(report: &Value) -> f64 {
+    report["memory"]["predicted_peak_bytes"].as_f64().unwrap()
+}
+
 fn psnr(a: &[u8], b: &[u8]) -> f64 {
     assert_eq!(a.len(), b.len());
     let squared: f64 = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
@@ -62,14 +72,92 @@ const MODELS: [(&str, &[&str]); 9] = [
     ("tests/golden/pipelines/turbo-f16", &["--steps", "1", "--size", "256x256"]),
 ];
 
+/// Without a cache, with an empty one, and with what the run before has left in it.
 #[test]
 #[cfg(target_os = "linux")]
 fn the_peak_is_known_beforehand() {
     for (model, arguments) in MODELS {
-        let report = generate(model, arguments).report();
-        let (peak, predicted) = (peak(&report), report["memory"]["predicted_peak_bytes"].as_f64().unwrap());
-        let allowed = (predicted * 0.1).max(20e6);
-        assert!((peak - predicted).abs() <= allowed, "{model} {arguments:?}: {peak} where {predicted} was predicted");
+        let cache = tempfile::tempdir().unwrap();
+        for (start, cache) in [("alone", Path::new("")), ("first", cache.path()), ("second", cache.path())] {
+            let report = generate_with(cache, model, arguments).report();
+            let (peak, predicted) = (peak(&report), predicted(&report));
+            let allowed = (predicted * 0.1).max(20e6);
+            let what = format!("{model} {arguments:?}, {start}: {peak} where {predicted} was predicted");
+            assert!((peak - predicted).abs() <= allowed, "{what}");
+            println!("{what}");
+        }
+    }
+}
+
+/// Weights that are read from their file by every step: less memory than one stage after the other, and the same picture.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_budget_is_kept_by_weights_that_stay_in_their_file() {
+    let model = "models/sticker-64";
+    let [lean_cache, cache] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let mut tightest = String::new();
+    for start in ["first", "second"] {
+        let lean = generate_with(lean_cache.path(), model, &["--steps", "2", "--low-memory"]);
+        let budget = predicted(&lean.report()) - 16e6;
+        tightest = format!("{budget:.0}");
+        let streamed = generate_with(cache.path(), model, &["--steps", "2", "--memory-budget", &tightest]);
+        let report = streamed.report();
+        assert!(peak(&report) <= budget, "{start}: {} of {budget}", peak(&report));
+        let memory = &report["memory"];
+        assert_eq!((&memory["streamed_weights"], &memory["decoder_tile"]), (&true.into(), &Value::Null), "{start}");
+        assert!(
+            (peak(&report) - predicted(&report)).abs() <= 20e6,
+            "{start}: {} {}",
+            peak(&report),
+            predicted(&report)
+        );
+        assert!(streamed.pixels() == lean.pixels(), "{start}");
+    }
+    let arguments = ["--steps", "2", "--memory-budget", &tightest];
+    let refused = generate(model, &arguments);
+    assert!(refused.error().contains("or a cache folder to read the weights from"), "{}", refused.error());
+}
+
+/// One graph under a budget: what `run` predicts, takes and refuses.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_graph_keeps_a_budget_too() {
+    let cache = tempfile::tempdir().unwrap();
+    let run = |cache: &Path, arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_undiffuse"));
+        let graph = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/sticker-64/unet/model.onnx");
+        command.env("UNDIFFUSE_CACHE", cache).arg("run").arg(graph).args(["--random", "1", "--json"]).args(arguments);
+        command.args(["--axis", "batch=1"]).output().unwrap()
+    };
+    let report = |output: Output| -> Value {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    report(run(cache.path(), &[]));
+    let free = report(run(cache.path(), &[]));
+    let budget = free["predicted_peak_bytes"].as_f64().unwrap() - 16e6;
+    let budget_text = format!("{budget:.0}");
+    let arguments = ["--memory-budget", budget_text.as_str(), "--repeat", "2"];
+    let kept = report(run(cache.path(), &arguments));
+    for report in [&free, &kept] {
+        let predicted = report["predicted_peak_bytes"].as_f64().unwrap();
+        assert!((peak(report) - predicted).abs() <= 20e6, "{} {predicted}", peak(report));
+    }
+    assert!(peak(&kept) <= budget && peak(&free) > budget, "{} {} {budget}", peak(&kept), peak(&free));
+    assert_eq!(kept["outputs"], free["outputs"]);
+    for (cache, arguments, why) in [
+        (Path::new(""), arguments, "or a cache folder to read the weights from"),
+        (
+            cache.path(),
+            ["--memory-budget", "1M", "--repeat", "1"],
+            " MB at least with weights read from their file, the budget is 1 MB",
+        ),
+        (cache.path(), ["--memory-budget", "9G", "--backend", "tract"], "the memory budget cannot be promised"),
+    ] {
+        let refused = run(cache, &arguments);
+        assert_eq!(refused.status.code(), Some(1));
+        let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(error.contains(why), "{error}");
     }
 }
 
@@ -109,7 +197,7 @@ fn what_does_not_fit_is_refused_with_the_numbers() {
     assert_eq!(made.output.status.code(), Some(1));
     let error = made.error();
     for part in
-        ["the budget is 10 MB", "text_encoder ", "unet ", "vae_decoder ", "or more, or ask for a smaller picture"]
+        ["the budget is 10 MB", "text_encoder ", "unet ", "vae_decoder ", " or more", "or ask for a smaller picture"]
     {
         assert!(error.contains(part), "{part}: {error}");
     }
@@ -139,7 +227,7 @@ fn int8_weights_take_less_and_draw_the_same() {
             (generate(model, &["--steps", "4"]), generate(model, &["--steps", "4", "--weights", "int8"]));
         let (a, b) = (stored.report(), int8.report());
         let likeness = psnr(&stored.pixels(), &int8.pixels());
-        assert!((22.0..200.0).contains(&likeness), "{model}: {likeness} dB");
+        assert!((40.0..200.0).contains(&likeness), "{model}: {likeness} dB");
         let weights = |report: &Value| report["memory"]["stages"][1]["memory"]["weights"].as_f64().unwrap();
         assert!(weights(&b) < weights(&a) * 0.75, "{model}: {} {}", weights(&a), weights(&b));
         if model.contains("sticker") {

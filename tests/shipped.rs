@@ -8,7 +8,12 @@ use undiffuse::value::Tensor;
 
 fn generate(prompt: &str, out: &Path, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_undiffuse"));
-    command.env_remove("UNDIFFUSE_MODEL").args(["generate", prompt, "-o"]).arg(out).args(more);
+    command
+        .env_remove("UNDIFFUSE_MODEL")
+        .env("UNDIFFUSE_CACHE", "")
+        .args(["generate", prompt, "-o"])
+        .arg(out)
+        .args(more);
     command.output().expect("the program starts")
 }
 

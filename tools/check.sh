@@ -22,6 +22,10 @@ packages() {
   command -v cc >/dev/null || missing+=(gcc)
   command -v c++ >/dev/null || missing+=(g++)
   command -v pkg-config >/dev/null || missing+=(pkg-config)
+  # Vulkan on the CPU, and the layer that checks how it is used.
+  ls /usr/share/vulkan/icd.d/lvp_icd.*.json >/dev/null 2>&1 || missing+=(mesa-vulkan-drivers)
+  [ -e /usr/share/vulkan/explicit_layer.d/VkLayer_khronos_validation.json ] || missing+=(vulkan-validationlayers)
+  ldconfig -p | grep -q libvulkan.so.1 || missing+=(libvulkan1)
   [ ${#missing[@]} -eq 0 ] && return 0
   if [ "$(id -u)" -ne 0 ]; then
     echo "missing Debian packages; run: sudo apt-get install -y ${missing[*]}" >&2
@@ -47,5 +51,12 @@ phase "documentation" env RUSTDOCFLAGS="-D warnings" cargo doc "${everything[@]}
 phase "no_std" no_std
 phase "conformance data" python3 tools/python/onnx_conformance.py
 phase "tests" cargo test "${everything[@]}"
+vulkan() {
+  export UNDIFFUSE_DEVICE=llvmpipe UNDIFFUSE_VULKAN_VALIDATION=1
+  cargo test "${everything[@]}" --lib vulkan -- --ignored --test-threads 1 &&
+    cargo test "${everything[@]}" --test vulkan -- --ignored --test-threads 1
+}
+
+phase "vulkan" vulkan
 phase "conformance" cargo test "${everything[@]}" --test conformance -- --ignored
 echo "== all: $((SECONDS - started)) s"

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use super::bytes::Bytes;
 use super::search::default_model;
 use crate::engine::{Backend, Weights};
 use crate::pipeline::{CancelToken, Options, Pipeline, Prompt, Report, Request, Size};
@@ -63,6 +64,8 @@ pub struct Args {
     /// How weights are kept: stored (as in the files), or int8 (a half or a quarter of the memory, and nearly the same picture)
     #[arg(long, default_value = "stored")]
     weights: Weights,
+    #[command(flatten)]
+    cache: super::cache::Args,
     /// Drop each stage of the model before the next is loaded
     #[arg(long)]
     low_memory: bool,
@@ -84,27 +87,6 @@ pub struct Args {
     /// Print one JSON object about the run on standard output (an array of them with --count)
     #[arg(long)]
     json: bool,
-}
-
-/// A number of bytes, written `512M`.
-#[derive(Debug, Clone, Copy)]
-struct Bytes(u64);
-
-impl std::str::FromStr for Bytes {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Bytes, String> {
-        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
-            "" | "B" => 1,
-            "K" | "KB" => 1_000,
-            "M" | "MB" => 1_000_000,
-            "G" | "GB" => 1_000_000_000,
-            _ => return Err("write it as 512M, 2G or bytes".into()),
-        };
-        let number: u64 = digits.parse().map_err(|_| "write it as 512M, 2G or bytes".to_owned())?;
-        number.checked_mul(unit).map(Bytes).ok_or_else(|| "that is more than any machine has".into())
-    }
 }
 
 /// What `--json` prints of each picture.
@@ -166,6 +148,7 @@ impl Args {
             backend: self.backend,
             weights: self.weights,
             threads: self.threads,
+            cache: self.cache.cache(),
             low_memory: self.low_memory,
             memory_budget: self.memory_budget.map(|bytes| bytes.0),
             decoder_tile: self.decoder_tile,

@@ -49,10 +49,11 @@ impl FromStr for Axis {
 /// # Errors
 /// Whatever keeps the directory or the graph from being read; what is read but would not run is part of the report.
 pub fn run(args: Args) -> Result<()> {
+    let planner = if args.plan { Some((&args.axis[..], Threads::new(None)?)) } else { None };
     let report = if args.path.is_dir() {
-        directory(&Model::open(&args.path)?, &args)?
+        directory(&Model::open(&args.path)?, planner.as_ref())?
     } else {
-        file(&Graph::read(&args.path)?, &args)
+        file(&Graph::read(&args.path)?, planner.as_ref())
     };
     if args.json {
         super::print(&(serde_json::to_string_pretty(&report)? + "\n"))
@@ -61,8 +62,11 @@ pub fn run(args: Args) -> Result<()> {
     }
 }
 
-fn directory(model: &Model, args: &Args) -> Result<Value> {
-    let stages = model.stages().iter().map(|entry| stage(entry, args)).collect::<Result<Vec<_>>>()?;
+/// Lengths of free axes, and the threads that plans are made for.
+type Planner<'a> = (&'a [Axis], Threads);
+
+fn directory(model: &Model, planner: Option<&Planner>) -> Result<Value> {
+    let stages = model.stages().iter().map(|entry| stage(entry, planner)).collect::<Result<Vec<_>>>()?;
     let scheduler = model.scheduler();
     Ok(json!({
         "model": model.root(), "class": model.class(),
@@ -77,9 +81,9 @@ fn total(stages: &[Value], what: &str) -> u64 {
     stages.iter().filter_map(|stage| stage[what].as_u64()).sum()
 }
 
-fn stage(stage: &Stage, args: &Args) -> Result<Value> {
+fn stage(stage: &Stage, planner: Option<&Planner>) -> Result<Value> {
     let graph = Graph::read(&stage.file)?;
-    let mut report = file(&graph, args);
+    let mut report = file(&graph, planner);
     report["name"] = json!(stage.name);
     report["role"] = json!(stage.role.to_string());
     if let Err(misfit) = stage.check(&graph) {
@@ -88,7 +92,7 @@ fn stage(stage: &Stage, args: &Args) -> Result<Value> {
     Ok(report)
 }
 
-fn file(graph: &Graph, args: &Args) -> Value {
+fn file(graph: &Graph, planner: Option<&Planner>) -> Value {
     let summary = graph.summary();
     let refused: Vec<String> = graph.unsupported().iter().map(|op| format!("unsupported operator {op}")).collect();
     let mut report = json!({
@@ -97,8 +101,8 @@ fn file(graph: &Graph, args: &Args) -> Value {
         "nodes": summary.nodes, "ops": summary.ops, "parameters": summary.parameters, "bytes": summary.bytes,
         "would_not_run": refused,
     });
-    if args.plan {
-        report["plan"] = plan(graph, &args.axis);
+    if let Some((axes, threads)) = planner {
+        report["plan"] = plan(graph, axes, threads);
     }
     report
 }
@@ -114,17 +118,17 @@ pub(super) fn shapes(graph: &Graph, axes: &[Axis]) -> Vec<Vec<usize>> {
     graph.inputs().iter().map(shape).collect()
 }
 
-fn plan(graph: &Graph, axes: &[Axis]) -> Value {
+fn plan(graph: &Graph, axes: &[Axis], threads: &Threads) -> Value {
     let shapes = shapes(graph, axes);
     let named: Vec<_> =
         graph.inputs().iter().zip(&shapes).map(|(port, shape)| (port.name.as_str(), shape.as_slice())).collect();
-    let planned = Threads::new(None).and_then(|threads| engine::plan(graph, &named, &threads));
-    match planned {
+    match engine::plan(graph, &named, threads) {
         Ok(plan) => json!({
             "inputs": named.iter().map(|(name, shape)| json!({ "name": name, "shape": shape })).collect::<Vec<_>>(),
             "fusions": plan.fusions.iter().map(|(rule, count)| ((*rule).to_owned(), json!(count))).collect::<Map<_, _>>(),
             "steps": plan.steps, "arena_bytes": plan.memory.arena, "memory": plan.memory,
-            "peak_bytes": plan.memory.peak(), "listing": plan.listing.lines().collect::<Vec<_>>(),
+            "peak_bytes": plan.memory.peak(),
+            "streamed": plan.streamed, "streamed_peak_bytes": plan.streamed.peak(), "listing": plan.listing.lines().collect::<Vec<_>>(),
         }),
         Err(error) => json!({ "error": error.to_string() }),
     }
@@ -196,8 +200,8 @@ fn graph_text(graph: &Value) -> String {
         let _ = writeln!(out, "  arena      {} bytes", plan["arena_bytes"]);
         let _ = writeln!(
             out,
-            "  peak       {} bytes, {} of them packed weights",
-            plan["peak_bytes"], plan["memory"]["weights"]
+            "  peak       {} bytes, {} of them packed weights; {} where those stay in the cache's file (--memory-budget)",
+            plan["peak_bytes"], plan["memory"]["weights"], plan["streamed_peak_bytes"]
         );
         list(&plan["listing"]).for_each(|line| {
             let _ = writeln!(out, "    {}", plain(line));

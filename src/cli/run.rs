@@ -1,7 +1,9 @@
 //! `undiffuse run`: one ONNX graph on arrays.
 
+mod budget;
 mod compare;
 
+use super::bytes::Bytes;
 use super::inspect::Axis;
 use crate::engine::{self, Backend, Engine, Outputs, Threads, Weights};
 use crate::model::{Dim, Graph, Port};
@@ -56,6 +58,11 @@ pub struct Args {
     /// How weights are kept: stored (as in the file) or int8
     #[arg(long, default_value = "stored", conflicts_with = "compare")]
     weights: Weights,
+    #[command(flatten)]
+    cache: super::cache::Args,
+    /// Take no more memory than this in all (512M, 2G, or bytes): weights are read from the cache's file as they are needed, or it is refused
+    #[arg(long, value_name = "BYTES", conflicts_with = "compare")]
+    memory_budget: Option<Bytes>,
     /// Print one JSON object on standard output
     #[arg(long)]
     json: bool,
@@ -121,14 +128,16 @@ pub fn run(args: Args) -> Result<()> {
         return compare::run(&graph, &inputs, args.tolerance, &threads, args.json);
     }
     let dumped = watch(&mut graph, &args.dump, &inputs)?;
-    let mut engine = engine::load_with(graph, args.backend, args.weights, &threads)?;
-    engine.prepare(&inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect::<Vec<_>>())?;
+    let mut engine = engine::load_with(graph, args.backend, args.weights, &threads, args.cache.cache().as_ref())?;
+    let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();
+    let predicted = budget::keep(&mut *engine, &shapes, args.memory_budget.map(|bytes| bytes.0))?;
+    engine.prepare(&shapes)?;
     let load_ms = milliseconds(started);
     let (outputs, runs_ms) = repeat(&mut *engine, &inputs, args.repeat)?;
     write(&outputs, args.output.iter().map(|output| (&*output.name, &*output.file)))?;
     let to_files = dumped.iter().filter_map(|(value, file)| Some((value.as_str(), file.as_deref()?)));
     write(&outputs, to_files)?;
-    report(&args, &*engine, load_ms, &runs_ms, &outputs)?;
+    report(&args, &*engine, (load_ms, &runs_ms, predicted), &outputs)?;
     outputs.iter().try_for_each(|(name, tensor)| Ok(tensor.check_finite(name)?))
 }
 
@@ -232,14 +241,19 @@ fn write<'a>(outputs: &Outputs, wanted: impl Iterator<Item = (&'a str, &'a Path)
     Ok(())
 }
 
-fn report(args: &Args, engine: &dyn Engine, load_ms: f64, runs_ms: &[f64], outputs: &Outputs) -> Result<()> {
+fn report(
+    args: &Args,
+    engine: &dyn Engine,
+    (load_ms, runs_ms, predicted): (f64, &[f64], Option<u64>),
+    outputs: &Outputs,
+) -> Result<()> {
     // Before anything is allocated for the report.
     let peak = system::peak_rss_bytes();
     if args.json {
         let outputs: Vec<Value> = outputs.iter().map(|(name, tensor)| described(name, tensor)).collect();
         let object = json!({
             "model": args.model, "engine": engine.name(), "load_ms": load_ms, "runs_ms": runs_ms,
-            "peak_rss_bytes": peak, "outputs": outputs,
+            "predicted_peak_bytes": predicted, "peak_rss_bytes": peak, "outputs": outputs,
         });
         super::print(&(serde_json::to_string_pretty(&object)? + "\n"))?;
         return Ok(());

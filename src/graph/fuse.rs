@@ -9,13 +9,16 @@ mod linear;
 mod norm;
 mod tidy;
 
-use super::net::{Content, Net, Node, ValueId};
+use super::net::{Content, Net, Node, Value, ValueId};
 use super::op::Op;
 
 /// What a rule makes of a node.
 pub(crate) enum Rewrite {
     /// Another operator on other operands.
     Node(Op, Vec<Option<ValueId>>),
+    /// The same, with operands of which the last two of three axes are exchanged first. With `result`, the last two of the result are exchanged too,
+    /// which then has this shape, before it is seen in that of the node.
+    Turned { op: Op, inputs: Vec<Option<ValueId>>, turned: Vec<usize>, result: Option<[usize; 3]> },
     /// Nothing: its readers read this value instead.
     Alias(ValueId),
 }
@@ -39,6 +42,7 @@ pub(crate) const RULES: &[Rule] = &[
     Rule { name: "modulation", apply: norm::modulated },
     Rule { name: "norm-activation", apply: norm::activated },
     Rule { name: "attention", apply: attention::rule },
+    Rule { name: "attention-single", apply: attention::single },
     Rule { name: "gated", apply: gated::rule },
     Rule { name: "upsample-conv", apply: conv::upsampled },
     Rule { name: "conv-row", apply: conv::row },
@@ -59,7 +63,10 @@ fn apply(net: &mut Net, rule: &Rule) -> usize {
     let mut matches = 0;
     let mut makers = makers(net);
     let mut readers = readers(net);
-    for index in 0..net.nodes.len() {
+    let mut next = 0;
+    while next < net.nodes.len() {
+        let index = next;
+        next += 1;
         let site = Site { net, makers: &makers, readers: &readers };
         let Some(rewrite) = (rule.apply)(&site, &net.nodes[index]) else { continue };
         matches += 1;
@@ -69,6 +76,10 @@ fn apply(net: &mut Net, rule: &Rule) -> usize {
                 node.inputs.iter().flatten().for_each(|&id| readers[id] -= 1);
                 inputs.iter().flatten().for_each(|&id| readers[id] += 1);
                 (node.op, node.inputs) = (op, inputs);
+            }
+            Rewrite::Turned { op, inputs, turned, result } => {
+                next += turn(net, index, op, inputs, &turned, result);
+                (makers, readers) = (self::makers(net), self::readers(net));
             }
             Rewrite::Alias(to) => {
                 let from = net.nodes[index].output;
@@ -81,6 +92,47 @@ fn apply(net: &mut Net, rule: &Rule) -> usize {
     }
     net.sweep();
     matches
+}
+
+/// Makes [`Rewrite::Turned`] of the node at `index`; says how many nodes were put before it.
+fn turn(
+    net: &mut Net,
+    index: usize,
+    op: Op,
+    mut inputs: Vec<Option<ValueId>>,
+    turned: &[usize],
+    result: Option<[usize; 3]>,
+) -> usize {
+    let exchange = Op::Transpose(vec![0, 2, 1]);
+    let mut before = Vec::new();
+    for &operand in turned {
+        let Some(id) = inputs[operand] else { continue };
+        let &[a, b, c] = net.shape(id) else { continue };
+        let output = between(net, index, [a, c, b], id);
+        before.push(Node { op: exchange.clone(), inputs: vec![Some(id)], output, ..net.nodes[index].clone() });
+        inputs[operand] = Some(output);
+    }
+    let mut last = (op, inputs);
+    if let Some([a, b, c]) = result {
+        let inner = between(net, index, [a, c, b], net.nodes[index].output);
+        before.push(Node { op: last.0, inputs: last.1, output: inner, ..net.nodes[index].clone() });
+        last = (exchange, vec![Some(inner)]);
+        if net.shape(net.nodes[index].output) != [a, b, c] {
+            let whole = between(net, index, [a, b, c], net.nodes[index].output);
+            before.push(Node { op: last.0, inputs: last.1, output: whole, ..net.nodes[index].clone() });
+            last = (Op::Reshape, vec![Some(whole)]);
+        }
+    }
+    (net.nodes[index].op, net.nodes[index].inputs) = last;
+    let count = before.len();
+    net.nodes.splice(index..index, before);
+    count
+}
+
+/// A value of the type of `like` on the way to what the node at `index` gives.
+fn between(net: &mut Net, index: usize, shape: [usize; 3], like: ValueId) -> ValueId {
+    let name = format!("{}.{}", net.nodes[index].name, net.values.len());
+    net.add(Value { name, shape: shape.to_vec(), dtype: net.values[like].dtype, content: Content::Computed })
 }
 
 fn redirect(net: &mut Net, from: ValueId, to: ValueId) {

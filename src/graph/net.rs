@@ -38,6 +38,17 @@ pub(crate) enum Content {
     Weight(Arc<Weight>, View),
 }
 
+impl Content {
+    /// Elements that views may count in: none of what is not known.
+    pub(crate) fn elements(&self) -> usize {
+        match self {
+            Content::Computed => 0,
+            Content::Constant(tensor) => tensor.len(),
+            Content::Weight(weight, _) => weight.elements(),
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
     /// The file's name of it, that of the last node for a fused one.

@@ -8,9 +8,10 @@ pub(crate) use crate::op::resize::{Coordinates, Resize, ResizeMode};
 pub(crate) use crate::op::truth::{Comparison, Logic, Predicate};
 pub(crate) use crate::op::unary::Unary;
 use crate::value::DType;
+use serde::{Deserialize, Serialize};
 
 /// An operator with its parameters; operands are described at each. Every operator has one output.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Op {
     /// `x (N, C, …), weight, [bias (C)], [row (N, C, 1…)], [residual]`, one or two spatial axes.
     Conv(Conv),
@@ -92,7 +93,7 @@ pub(crate) enum Op {
 }
 
 /// Parameters of a convolution over one or two spatial axes; with one, the first of the two is 1 long.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Conv {
     pub kernel: [usize; 2],
     pub stride: [usize; 2],

@@ -1,6 +1,6 @@
 //! Gives every buffer its bytes in one arena: buffers that live at the same time never overlap.
 
-use super::plan::{At, Plan};
+use super::plan::{At, Buffer, Operand, Plan};
 use crate::error::{Result, fail};
 
 /// Every buffer starts on a multiple of this: a cache line, and any SIMD register.
@@ -8,6 +8,11 @@ const ALIGN: usize = 64;
 
 /// Sets lifetimes and offsets of all buffers and the size of the arena.
 pub(crate) fn place(plan: &mut Plan) {
+    place_aligned(plan, ALIGN);
+}
+
+/// The same, with every buffer on a multiple of `align` bytes.
+pub(crate) fn place_aligned(plan: &mut Plan, align: usize) {
     lifetimes(plan);
     // The largest first, each at the lowest place that is free during its whole life.
     let mut order: Vec<usize> = (0..plan.buffers.len()).collect();
@@ -31,7 +36,7 @@ pub(crate) fn place(plan: &mut Plan) {
             if offset + buffer.bytes() <= start {
                 break;
             }
-            offset = offset.max(end.next_multiple_of(ALIGN));
+            offset = offset.max(end.next_multiple_of(align));
         }
         plan.arena = plan.arena.max(offset + buffer.bytes());
         plan.buffers[index].offset = offset;
@@ -56,18 +61,17 @@ fn lifetimes(plan: &mut Plan) {
     plan.outputs.iter().for_each(|output| touch(output.at, behind));
 }
 
-/// Proves what kernels rely on: views stay inside of their buffers, no step writes over what it reads or over what is read later.
+/// Proves what kernels rely on: buffers stay inside of the arena and views inside of their buffers, no step writes over what it reads or over
+/// what is read later.
 ///
 /// # Errors
-/// `Engine` naming the step; none of them can come from a file, only from an error in this library.
+/// `Engine` naming the step; none of them can come from a model's file, only from an error in this library or from a plan that was kept and
+/// has changed.
 pub(crate) fn check(plan: &Plan) -> Result<()> {
+    buffers(plan)?;
     for (index, step) in plan.steps.iter().enumerate() {
-        for operand in step.reads.iter().flatten().chain([&step.write]) {
-            if let At::Buffer(buffer) = operand.at
-                && operand.view.extent() > plan.buffers[buffer].elements
-            {
-                return fail!(Engine, "step {index} ({}) leaves its buffer", step.name);
-            }
+        if step.reads.iter().flatten().chain([&step.write]).any(|operand| !is_inside(plan, operand)) {
+            return fail!(Engine, "step {index} ({}) leaves its buffer", step.name);
         }
         let At::Buffer(written) = step.write.at else {
             return fail!(Engine, "step {index} ({}) writes a constant", step.name);
@@ -87,6 +91,32 @@ pub(crate) fn check(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+fn buffers(plan: &Plan) -> Result<()> {
+    let inside = |buffer: &Buffer| {
+        let end = buffer.elements.checked_mul(buffer.dtype.size()).and_then(|bytes| bytes.checked_add(buffer.offset));
+        buffer.offset.is_multiple_of(ALIGN) && end.is_some_and(|end| end <= plan.arena)
+    };
+    if let Some(index) = plan.buffers.iter().position(|buffer| buffer.first != usize::MAX && !inside(buffer)) {
+        return fail!(Engine, "buffer {index} leaves the arena");
+    }
+    if plan.inputs.iter().any(|&input| input >= plan.buffers.len()) {
+        return fail!(Engine, "an input has no buffer");
+    }
+    match plan.outputs.iter().find(|output| !is_inside(plan, output)) {
+        Some(output) => fail!(Engine, "the output {output} leaves its buffer"),
+        None => Ok(()),
+    }
+}
+
+/// Whether all that `operand` sees is there.
+fn is_inside(plan: &Plan, operand: &Operand) -> bool {
+    let elements = match operand.at {
+        At::Buffer(index) => plan.buffers.get(index).map(|buffer| buffer.elements),
+        At::Fixed(index) => plan.fixed.get(index).map(|fixed| fixed.content.elements()),
+    };
+    elements.is_some_and(|elements| operand.view.extent() <= elements)
+}
+
 fn range(plan: &Plan, buffer: usize) -> (usize, usize) {
     let buffer = &plan.buffers[buffer];
     (buffer.offset, buffer.offset + buffer.bytes())
@@ -94,7 +124,7 @@ fn range(plan: &Plan, buffer: usize) -> (usize, usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::{Buffer, Operand, Step, Work};
+    use super::super::plan::{Step, Work};
     use super::*;
     use crate::op::view::View;
     use crate::value::DType;
@@ -159,6 +189,15 @@ mod tests {
             }
         }
         assert!(found > 4);
+        let mut outside = sound.clone();
+        outside.arena -= ALIGN;
+        assert!(check(&outside).unwrap_err().to_string().contains("leaves the arena"));
+        let mut none = sound.clone();
+        none.outputs[0].at = At::Fixed(0);
+        assert!(check(&none).unwrap_err().to_string().contains("leaves its buffer"));
+        none.outputs.clear();
+        none.inputs.push(4);
+        assert!(check(&none).unwrap_err().to_string().contains("has no buffer"));
         let mut far = sound.clone();
         far.steps[1].write.view.offset = 64;
         assert!(check(&far).unwrap_err().to_string().contains("leaves its buffer"));

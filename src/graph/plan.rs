@@ -5,13 +5,15 @@ use super::op::Op;
 use crate::engine::Weights;
 use crate::op::view::View;
 use crate::value::DType;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Steps on buffers, in their order.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) buffers: Vec<Buffer>,
     /// What is known before a run: constants and weights.
+    #[serde(skip)]
     pub(crate) fixed: Vec<Fixed>,
     pub(crate) steps: Vec<Step>,
     /// The buffers, dense, that a run's inputs are written to, in the graph's order.
@@ -24,7 +26,7 @@ pub(crate) struct Plan {
     pub(crate) weights: Weights,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Buffer {
     pub(crate) dtype: DType,
     pub(crate) elements: usize,
@@ -48,21 +50,21 @@ pub(crate) struct Fixed {
 }
 
 /// Where a step reads or writes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Operand {
     pub(crate) at: At,
     pub(crate) view: View,
     pub(crate) dtype: DType,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum At {
     Buffer(usize),
     /// Index into [`Plan::fixed`].
     Fixed(usize),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Step {
     /// The file's name of the node.
     pub(crate) name: String,
@@ -73,7 +75,7 @@ pub(crate) struct Step {
     pub(crate) value: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Work {
     Op(Op),
     /// The elements of the only operand, in the order of the view that is written.

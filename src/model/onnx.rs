@@ -9,6 +9,7 @@ mod check;
 pub(crate) mod element;
 mod facts;
 mod file;
+mod stamp;
 mod summary;
 mod translate;
 mod watch;
@@ -42,6 +43,8 @@ pub struct Graph {
     own_outputs: usize,
     opset: i64,
     unsupported: Vec<Unsupported>,
+    /// Of the file without its weights.
+    digest: u128,
 }
 
 impl Graph {
@@ -67,7 +70,7 @@ impl Graph {
     }
 
     fn decode(file: &Path) -> Result<Graph> {
-        let file::Decoded { mut model, initializers } = file::decode(file)?;
+        let file::Decoded { mut model, initializers, digest } = file::decode(file)?;
         let opset = check::opset(&model)?;
         let unsupported = check::unsupported(&model);
         let graph = model.graph.as_mut().ok_or_else(no_graph)?;
@@ -79,7 +82,8 @@ impl Graph {
         widen::graph(file, graph)?;
         check::volumes(graph, &weights)?;
         let own_outputs = outputs.len();
-        Ok(Graph { file: file.to_path_buf(), model, weights, inputs, outputs, own_outputs, opset, unsupported })
+        let file = file.to_path_buf();
+        Ok(Graph { file, model, weights, inputs, outputs, own_outputs, opset, unsupported, digest })
     }
 
     /// The outer graph's nodes, in an order in which they can run.

@@ -114,6 +114,14 @@ impl Weight {
         self.source.bytes()
     }
 
+    /// The part of a file that holds the content, `None` for what stands in one of protobuf's typed lists or in a node.
+    pub(crate) fn mapped(&self) -> Option<&Mapped> {
+        match &self.source {
+            Source::Mapped(mapped) => Some(mapped),
+            Source::Inline(_) => None,
+        }
+    }
+
     /// The content in f32; only for floats of 16, 32 and 64 bits.
     pub(crate) fn widen_into(&self, wide: &mut [f32]) {
         self.widen_part(0, wide);
@@ -137,7 +145,7 @@ impl Weight {
 
     /// Gives back the memory of pages that were read.
     pub(crate) fn release(&self) {
-        if let Source::Mapped(mapped) = &self.source {
+        if let Some(mapped) = self.mapped() {
             mapped.release();
         }
     }

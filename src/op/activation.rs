@@ -2,9 +2,10 @@
 
 use super::simd::{Lanes, clamp, erf, sigmoid, tanh};
 use pulp::Simd;
+use serde::{Deserialize, Serialize};
 
 /// What is applied to every number of a result.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) enum Activation {
     /// `x`.
     #[default]

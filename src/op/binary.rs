@@ -4,9 +4,10 @@ use super::movement::{Seen, zip};
 use super::number::Number;
 use crate::engine::Threads;
 use crate::error::{Result, fail};
+use serde::{Deserialize, Serialize};
 
 /// Two numbers to one of the same type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Binary {
     Add,
     Sub,

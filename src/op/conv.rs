@@ -105,13 +105,11 @@ impl Conv {
         }
     }
 
-    /// Bytes of its packed filters.
-    pub(crate) fn packed_bytes(&self, storage: Storage) -> usize {
-        let rows = self.taps() * (self.inputs / self.groups);
-        if self.is_depthwise() {
-            return Packed::bytes_of(storage, rows, self.outputs);
-        }
-        self.groups * Packed::bytes_of(storage, rows, self.outputs / self.groups)
+    /// How many matrices its packed filters are, and segments, rows of a segment and columns of each.
+    pub(crate) fn parts(&self) -> (usize, [usize; 3]) {
+        let (count, columns) =
+            if self.is_depthwise() { (1, self.outputs) } else { (self.groups, self.outputs / self.groups) };
+        (count, [self.taps(), self.inputs / self.groups, columns])
     }
 
     fn check(&self) {
@@ -163,38 +161,26 @@ impl Filters {
     /// When sizes are nought, do not divide, or bytes are missing.
     pub(crate) fn new(conv: Conv, bytes: &[u8], element: Element, storage: Storage, threads: &Threads) -> Filters {
         conv.check();
-        let (taps, inputs) = (conv.taps(), conv.inputs / conv.groups);
-        let pack = |view: View| Packed::new(&view, storage, threads);
+        let (count, [taps, inputs, each]) = conv.parts();
         let all = View::filters(bytes, element, conv.outputs, inputs, taps);
-        let packed = if conv.is_depthwise() {
-            vec![pack(all)]
-        } else {
-            let each = conv.outputs / conv.groups;
-            (0..conv.groups).map(|group| pack(all.slice(group * each..(group + 1) * each))).collect()
-        };
-        Filters { conv, packed }
+        let pack = |part: usize| Packed::new(&all.slice(part * each..(part + 1) * each), storage, threads);
+        Filters { conv, packed: (0..count).map(pack).collect() }
     }
 
     /// The same, from what [`Filters::packed`] gave once.
     ///
     /// # Panics
     /// When the packed weights are not those of `conv`.
-    #[allow(dead_code, reason = "for plans that are kept on disk with their packed weights")]
     pub(crate) fn from_packed(conv: Conv, packed: Vec<Packed>) -> Filters {
         conv.check();
-        let (count, columns) =
-            if conv.is_depthwise() { (1, conv.outputs) } else { (conv.groups, conv.outputs / conv.groups) };
-        let sizes = (conv.taps(), conv.inputs / conv.groups, columns);
+        let (count, sizes) = conv.parts();
         assert_eq!(packed.len(), count, "packed weights for {conv:?}");
-        assert!(
-            packed.iter().all(|part| (part.segments(), part.length(), part.columns()) == sizes),
-            "weights for {conv:?}"
-        );
+        let fit = |part: &Packed| [part.segments(), part.length(), part.columns()] == sizes;
+        assert!(packed.iter().all(fit), "weights for {conv:?}");
         Filters { conv, packed }
     }
 
     /// One a group; one for a depthwise convolution.
-    #[allow(dead_code, reason = "as from_packed")]
     pub(crate) fn packed(&self) -> &[Packed] {
         &self.packed
     }

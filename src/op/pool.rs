@@ -2,10 +2,11 @@
 
 use super::tasks;
 use crate::engine::Threads;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// What becomes of the numbers under the window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum PoolKind {
     /// The greatest; padding is never it.
     Max,
@@ -14,7 +15,7 @@ pub(crate) enum PoolKind {
 }
 
 /// A window that moves over a picture.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Pool {
     pub(crate) kind: PoolKind,
     pub(crate) kernel: [usize; 2],

@@ -5,12 +5,13 @@ use super::number::{Number, Wide};
 use super::tasks;
 use super::view::View;
 use crate::engine::Threads;
+use serde::{Deserialize, Serialize};
 
 /// Numbers read by one task.
 const TASK: usize = 16 * 1024;
 
 /// What becomes of the numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Reduce {
     Sum,
     Mean,

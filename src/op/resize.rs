@@ -2,9 +2,10 @@
 
 use super::tasks;
 use crate::engine::Threads;
+use serde::{Deserialize, Serialize};
 
 /// How a place in the output becomes one in the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Coordinates {
     Asymmetric,
     HalfPixel,
@@ -13,7 +14,7 @@ pub(crate) enum Coordinates {
 }
 
 /// What is taken there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum ResizeMode {
     Linear,
     NearestFloor,
@@ -23,7 +24,7 @@ pub(crate) enum ResizeMode {
 }
 
 /// By whole or broken factors.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Resize {
     pub(crate) mode: ResizeMode,
     pub(crate) coordinates: Coordinates,
@@ -32,7 +33,7 @@ pub(crate) struct Resize {
 }
 
 /// The two input places of one output place, and the weight of the second.
-type Sample = (usize, usize, f32);
+pub(crate) type Sample = (usize, usize, f32);
 
 impl Resize {
     /// Pictures of `from` (height, width) to pictures of `to`, all dense.
@@ -65,7 +66,8 @@ impl Resize {
         });
     }
 
-    fn samples(&self, axis: usize, from: usize, to: usize) -> Vec<Sample> {
+    /// For every place of the output along `axis` (0 down, 1 across), from `from` places to `to`.
+    pub(crate) fn samples(&self, axis: usize, from: usize, to: usize) -> Vec<Sample> {
         let last = from - 1;
         let sample = |index| {
             let place = self.place(axis, index, [from, to]);

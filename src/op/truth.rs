@@ -3,9 +3,10 @@
 use super::movement::{Seen, map, zip};
 use super::number::Number;
 use crate::engine::Threads;
+use serde::{Deserialize, Serialize};
 
 /// About one number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Predicate {
     IsNan,
     /// Whether it is 0.
@@ -13,7 +14,7 @@ pub(crate) enum Predicate {
 }
 
 /// About two numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Comparison {
     Equal,
     Less,
@@ -23,7 +24,7 @@ pub(crate) enum Comparison {
 }
 
 /// About two truths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Logic {
     And,
     Or,

@@ -8,12 +8,13 @@ use super::simd::{Lanes, Map, erf, exp};
 use super::tasks;
 use crate::engine::Threads;
 use pulp::Simd;
+use serde::{Deserialize, Serialize};
 
 /// Numbers of one task.
 const TASK: usize = 16 * 1024;
 
 /// A function of a number.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Unary {
     Activation(Activation),
     Abs,

@@ -1,7 +1,9 @@
 //! [`View`]: how a value lies in its buffer.
 
+use serde::{Deserialize, Serialize};
+
 /// Element `(i0, i1, …)` of a value is element `offset + Σ i·stride` of its buffer; a stride of 0 repeats (broadcasting).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub(crate) struct View {
     pub(crate) offset: usize,
     pub(crate) shape: Vec<usize>,
@@ -135,6 +137,20 @@ impl View {
             }
         }
         Some(View { offset: self.offset, shape: shape.to_vec(), strides })
+    }
+
+    /// Of matrices along the last two axes: the leading axes broadcast to `batch`, and the strides of the last two. A matrix of one row or
+    /// column lies either way round.
+    pub(crate) fn matrices(&self, batch: &[usize]) -> (View, [usize; 2]) {
+        let (shape, matrix) = self.shape.split_at(self.shape.len() - 2);
+        let (strides, last) = self.strides.split_at(self.strides.len() - 2);
+        let leading = View { offset: self.offset, shape: shape.to_vec(), strides: strides.to_vec() };
+        let wide = leading.broadcast(batch).unwrap_or_else(|| View::dense(batch));
+        let rows = match matrix {
+            [1, columns] => *columns,
+            _ => last[0],
+        };
+        (wide, [rows, if matrix[1] == 1 { 1 } else { last[1] }])
     }
 
     /// Elements of the buffer from its start to behind the last that is seen.

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::stage::StageRunner;
 use super::{Pipeline, Request, Settings};
 use crate::engine::{Footprint, Memory};
 use crate::error::{Error, ErrorKind, Result};
@@ -31,10 +30,14 @@ pub struct Arrangement {
     pub budget_bytes: Option<u64>,
     /// Whether each stage is dropped before the next is loaded.
     pub low_memory: bool,
+    /// Whether packed weights stay in the files of the cache, and are read from there by every step.
+    pub streamed_weights: bool,
     /// Side of the decoder's tiles in latents; `None` where it decodes in one piece.
     pub decoder_tile: Option<usize>,
 }
 
+/// Code and small things that are touched by a run for the first time.
+const RUNNING: u64 = 2 << 20;
 /// Sides of tiles that are tried, in latents. Smaller ones differ from the whole picture by more than 40 dB: a norm sees the tile alone.
 const TILES: [usize; 6] = [192, 128, 96, 64, 48, 32];
 
@@ -58,77 +61,94 @@ impl Pipeline {
         };
         let own_tile = self.decoder_tile;
         let vae = self.decoder.plan(settings.latents, own_tile)?;
-        let planned = [text.as_ref().map(|(text, _)| text), unet.as_ref(), vae.as_ref()];
-        let held =
-            planned.into_iter().flatten().filter(|stage| stage.held).map(|stage| stage.memory.peak()).sum::<usize>();
-        let stage = |runner: &StageRunner, planned: Option<Footprint>, arrays: usize| {
-            let memory = planned.map(|planned| planned.memory);
-            let peak_bytes = memory.map(|memory| (memory.peak() + arrays) as u64);
-            StageMemory { stage: runner.name().to_owned(), memory, peak_bytes }
-        };
-        let pixels = settings.decoded.width * settings.decoded.height;
-        let picture = arrays(pixels);
-        let stages = vec![
-            stage(&self.text.runner, text.map(|(planned, _)| planned), 0),
-            stage(&self.denoiser.runner, unet, 0),
-            stage(&self.decoder.runner, vae, picture),
-        ];
-        let base = rss_bytes().map(|rss| rss.saturating_sub(held as u64));
-        let arrangement = Arrangement {
-            predicted_peak_bytes: None,
-            stages,
-            budget_bytes: self.budget,
+        let planned = [text.map(|(text, _)| text), unet, vae];
+        let held: usize = planned.iter().flatten().map(|stage| stage.held).sum();
+        let mut draft = Draft {
+            base: rss_bytes().map(|rss| rss.saturating_sub(held as u64) + RUNNING),
+            names: [&self.text.runner, &self.denoiser.runner, &self.decoder.runner].map(|runner| runner.name().into()),
+            planned,
+            picture: arrays(settings.decoded.width * settings.decoded.height),
+            budget: self.budget,
             low_memory: self.machine.low_memory,
-            decoder_tile: own_tile,
+            streamed: false,
+            tile: own_tile,
         };
-        let Some(budget) = self.budget else {
-            return Ok(arrangement.predicted(base));
-        };
-        self.fit(arrangement, base, budget, settings, picture)
+        if self.budget.is_some() {
+            self.fit(&mut draft, settings)?;
+        }
+        Ok(draft.arrangement())
     }
 
-    /// Finds the fastest way that keeps the budget: all stages at once, one at a time, the decoder in ever smaller tiles.
-    fn fit(
-        &mut self,
-        mut arrangement: Arrangement,
-        base: Option<u64>,
-        budget: u64,
-        settings: &Settings,
-        picture: usize,
-    ) -> Result<Arrangement> {
-        arrangement = arrangement.predicted(base);
-        let Some(mut peak) = arrangement.predicted_peak_bytes else { return Err(unknown(&arrangement)) };
-        if peak > budget && !arrangement.low_memory {
-            arrangement.low_memory = true;
-            arrangement = arrangement.predicted(base);
-            peak = arrangement.predicted_peak_bytes.unwrap_or(peak);
-        }
+    /// Finds the fastest way that keeps the budget: all stages at once, one at a time, weights read from their files by every step, the decoder
+    /// in ever smaller tiles, which alone changes the picture.
+    fn fit(&mut self, draft: &mut Draft, settings: &Settings) -> Result<()> {
+        let fits = |draft: &Draft| match draft.peak().zip(draft.budget) {
+            Some((peak, budget)) => Ok(peak <= budget),
+            None => Err(unknown(&draft.arrangement())),
+        };
+        draft.low_memory |= !fits(draft)?;
+        draft.streamed = !fits(draft)? && draft.planned.iter().flatten().any(|stage| stage.streamed.is_some());
         let [_, _, height, width] = settings.latents;
-        let mut tiles = TILES.iter().copied().filter(|tile| *tile < height.max(width));
-        while peak > budget
-            && arrangement.decoder_tile.is_none_or(|tile| tile > TILES[TILES.len() - 1])
-            && let Some(tile) = tiles.find(|tile| arrangement.decoder_tile.is_none_or(|own| *tile < own))
-        {
-            let Some(planned) = self.decoder.plan(settings.latents, Some(tile)).ok().flatten() else { break };
-            let last = arrangement.stages.len() - 1;
-            let decoder = &mut arrangement.stages[last];
-            decoder.memory = Some(planned.memory);
-            decoder.peak_bytes = Some((planned.memory.peak() + picture) as u64);
-            arrangement.decoder_tile = Some(tile);
-            arrangement = arrangement.predicted(base);
-            peak = arrangement.predicted_peak_bytes.unwrap_or(peak);
+        for tile in TILES.into_iter().filter(|tile| *tile < height.max(width)) {
+            if fits(draft)? {
+                break;
+            }
+            if draft.tile.is_none_or(|own| tile < own)
+                && let Some(planned) = self.decoder.plan(settings.latents, Some(tile)).ok().flatten()
+            {
+                draft.planned[DECODER] = Some(planned);
+                draft.tile = Some(tile);
+            }
         }
-        if peak > budget { Err(too_much(&arrangement, peak, budget)) } else { Ok(arrangement) }
+        if fits(draft)? { Ok(()) } else { Err(too_much(&draft.arrangement())) }
     }
 }
 
-impl Arrangement {
-    fn predicted(mut self, base: Option<u64>) -> Arrangement {
-        let peaks: Option<Vec<u64>> = self.stages.iter().map(|stage| stage.peak_bytes).collect();
-        self.predicted_peak_bytes = base.zip(peaks).map(|(base, peaks)| {
-            base + if self.low_memory { peaks.iter().copied().max().unwrap_or(0) } else { peaks.iter().sum() }
-        });
-        self
+/// The stages' order.
+const DECODER: usize = 2;
+
+/// An arrangement in the making.
+struct Draft {
+    /// What the process holds beside the stages.
+    base: Option<u64>,
+    names: [String; 3],
+    planned: [Option<Footprint>; 3],
+    /// Bytes of the arrays of the decoded picture.
+    picture: usize,
+    budget: Option<u64>,
+    low_memory: bool,
+    streamed: bool,
+    tile: Option<usize>,
+}
+
+impl Draft {
+    fn stages(&self) -> Vec<StageMemory> {
+        let stage = |(index, name): (usize, &String)| {
+            let planned = self.planned[index].as_ref();
+            let memory = planned.map(|planned| planned.streamed.filter(|_| self.streamed).unwrap_or(planned.memory));
+            let arrays = if index == DECODER { self.picture } else { 0 };
+            let peak_bytes = memory.map(|memory| (memory.peak() + arrays) as u64);
+            StageMemory { stage: name.clone(), memory, peak_bytes }
+        };
+        self.names.iter().enumerate().map(stage).collect()
+    }
+
+    /// Largest resident set that is to be expected.
+    fn peak(&self) -> Option<u64> {
+        let peaks: Vec<u64> = self.stages().iter().map(|stage| stage.peak_bytes).collect::<Option<_>>()?;
+        let stages = if self.low_memory { peaks.into_iter().max().unwrap_or(0) } else { peaks.into_iter().sum() };
+        self.base.map(|base| base + stages)
+    }
+
+    fn arrangement(&self) -> Arrangement {
+        Arrangement {
+            stages: self.stages(),
+            predicted_peak_bytes: self.peak(),
+            budget_bytes: self.budget,
+            low_memory: self.low_memory,
+            streamed_weights: self.streamed,
+            decoder_tile: self.tile,
+        }
     }
 }
 
@@ -155,22 +175,23 @@ fn unknown(arrangement: &Arrangement) -> Error {
         .advise("leave --memory-budget out, or use a model without unsupported operators")
 }
 
-fn too_much(arrangement: &Arrangement, peak: u64, budget: u64) -> Error {
+fn too_much(arrangement: &Arrangement) -> Error {
     let stages: Vec<String> = arrangement
         .stages
         .iter()
         .map(|stage| format!("{} {}", stage.stage, stage.peak_bytes.map_or_else(|| "?".into(), megabytes)))
         .collect();
+    let streamed = if arrangement.streamed_weights { ", weights read from their files" } else { "" };
     let tiles =
         arrangement.decoder_tile.map_or_else(String::new, |tile| format!(", decoded in tiles of {tile} latents"));
+    let peak = megabytes(arrangement.predicted_peak_bytes.unwrap_or_default());
     let message = format!(
-        "the picture takes {} at least, the budget is {} ({}; one stage at a time{tiles})",
-        megabytes(peak),
-        megabytes(budget),
+        "the picture takes {peak} at least, the budget is {} ({}; one stage at a time{streamed}{tiles})",
+        megabytes(arrangement.budget_bytes.unwrap_or_default()),
         stages.join(", ")
     );
-    Error::new(ErrorKind::Memory, message)
-        .advise(format!("give {} or more, or ask for a smaller picture", megabytes(peak)))
+    let cache = if arrangement.streamed_weights { "" } else { ", or a cache folder to read the weights from" };
+    Error::new(ErrorKind::Memory, message).advise(format!("give {peak} or more{cache}, or ask for a smaller picture"))
 }
 
 /// Megabytes, rounded up.

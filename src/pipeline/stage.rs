@@ -6,7 +6,7 @@ use std::time::Duration;
 use half::f16;
 
 use super::report::{StageReport, milliseconds, timed};
-use crate::engine::{self, Backend, Engine, Footprint, Outputs, Threads, Weights};
+use crate::engine::{self, Backend, Cache, Engine, Footprint, Outputs, Threads, Weights};
 use crate::error::Result;
 use crate::model::{Graph, Port, Stage};
 use crate::value::{Data, Tensor};
@@ -17,7 +17,9 @@ pub(super) struct Machine {
     pub backend: Backend,
     pub weights: Weights,
     pub threads: Threads,
+    pub cache: Option<Cache>,
     pub low_memory: bool,
+    pub streamed: bool,
 }
 
 /// A stage, its engine where it is loaded, and the time it took.
@@ -89,8 +91,10 @@ impl StageRunner {
     fn load(&mut self) -> Result<()> {
         if self.engine.is_none() {
             let graph = self.graph.take().map_or_else(|| self.stage.open(), Ok)?;
-            self.engine =
-                Some(engine::load_with(graph, self.machine.backend, self.machine.weights, &self.machine.threads)?);
+            let Machine { backend, weights, threads, cache, .. } = &self.machine;
+            let mut engine = engine::load_with(graph, *backend, *weights, threads, cache.as_ref())?;
+            engine.stream(self.machine.streamed);
+            self.engine = Some(engine);
         }
         Ok(())
     }
@@ -116,6 +120,12 @@ impl StageRunner {
     /// From now on it is dropped when its turn ends, or kept.
     pub fn set_low_memory(&mut self, low: bool) {
         self.machine.low_memory = low;
+    }
+
+    /// From now on its weights are read from their file as they are needed, or stay.
+    pub fn set_streamed(&mut self, streamed: bool) {
+        self.machine.streamed = streamed;
+        self.engine.iter_mut().for_each(|engine| engine.stream(streamed));
     }
 
     /// Ends the stage's turn: with little memory it is dropped.

@@ -66,7 +66,7 @@ def peer(path, threads, repeat, folder):
 
 
 def ours(binary, path, threads, repeat, folder, given, output):
-    command = [binary, "run", path, "--backend", "cpu", "--threads", threads, "--repeat", repeat, "--json"]
+    command = [binary, "run", path, "--no-cache", "--backend", "cpu", "--threads", threads, "--repeat", repeat, "--json"]
     for name in given:
         command += ["--input", f"{name}={folder}/in/{name}.npy"]
     command += ["--output", f"{output}={folder}/ours.npy"]

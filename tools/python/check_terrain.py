@@ -28,6 +28,8 @@ GRAPH = "terrain_consistency_unet_difficulty100.onnx"
 SEED = 0
 # Of max |d| / std. tract sums in another order: it was measured at 2.0e-4.
 TOLERANCE = {"cpu": 1e-4, "tract": 3e-4}
+# Its attention is written as two Einsums each, of pictures channels-first.
+ATTENTIONS = 28
 # From the sigma of its single step down; difficulties of 1 to 100, which the network takes as 0 to 1.
 CASES = [([80.0], [50]), ([5.0, 0.5], [1, 100]), ([0.5], [25])]
 
@@ -41,12 +43,20 @@ def draw(sigmas, difficulties, rng):
 def undiffuse(program, backend, graph, inputs):
     """What `undiffuse run` gives, and the engine that it names."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [program, "run", graph, "--backend", backend, "--json", "--output", f"denoised={folder}/denoised.npy"]
+        command = [program, "run", graph, "--no-cache", "--backend", backend, "--json", "--output", f"denoised={folder}/denoised.npy"]
         for name, values in inputs.items():
             np.save(f"{folder}/{name}.npy", values)
             command += ["--input", f"{name}={folder}/{name}.npy"]
         done = subprocess.run([str(part) for part in command], check=True, stdout=subprocess.PIPE)
         return np.load(f"{folder}/denoised.npy"), json.loads(done.stdout)["engine"]
+
+
+def attentions(program, graph):
+    """How many attentions the CPU engine joins for one picture and for two."""
+    def joined(batch):
+        done = subprocess.run([program, "inspect", graph, "--plan", "--axis", f"batch={batch}", "--json"], check=True, stdout=subprocess.PIPE)
+        return json.loads(done.stdout)["plan"]["fusions"].get("attention", 0)
+    return [joined(1), joined(2)]
 
 
 def main():
@@ -59,6 +69,10 @@ def main():
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     print(f"{REQUIREMENT}, onnxruntime {onnxruntime.__version__}, numpy {np.__version__}, seed {SEED}")
     rng, wrong = np.random.default_rng(SEED), []
+    joined = attentions(args.undiffuse, graph)
+    print(f"attentions joined for one picture and two: {joined}")
+    if joined != [ATTENTIONS] * 2:
+        wrong.append(f"{ATTENTIONS} attentions are not joined, but {joined}")
     for sigmas, difficulties in CASES:
         inputs = draw(sigmas, difficulties, rng)
         wanted = session.run(["denoised"], inputs)[0].astype("f8")

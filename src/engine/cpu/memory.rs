@@ -1,49 +1,62 @@
 //! What a plan will take, before any of it is allocated.
 
-use super::prepare::{Kind, kind, scratch_bytes};
+use super::prepare::{Kind, kind, packed_operand, scratch_bytes};
+use super::store::{Need, needs, table};
 use crate::engine::{Memory, Threads};
 use crate::graph::net::Content;
-use crate::graph::plan::{At, Plan};
-use crate::op::matrix::{Packed, Storage};
-use std::collections::HashSet;
+use crate::graph::plan::{Plan, Step};
+use crate::model::mapped::AROUND;
 
-/// The bytes that [`Prepared`](super::Prepared) and [`Arena`](super::Arena) will allocate for `plan`.
-pub(in crate::engine) fn memory(plan: &Plan, threads: &Threads) -> Memory {
-    let mut memory = Memory { arena: plan.arena, ..Memory::default() };
-    let mut widened = HashSet::new();
+/// Where the packed weights of a plan are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Place {
+    /// In memory of this process, or in a mapped file, of which all stays that was read.
+    Memory,
+    /// In a mapped file, read anew by every step and given back.
+    Streamed,
+}
+
+/// The bytes that [`Prepared`](super::Prepared), its weights and [`Arena`](super::Arena) will take for `plan`; nothing is left to be packed
+/// where `is_packed`.
+pub(in crate::engine) fn memory(plan: &Plan, threads: &Threads, place: Place, is_packed: bool) -> Memory {
+    let needs = needs(plan);
+    let mut memory = Memory { arena: plan.arena, weights: weights(&needs, place), ..Memory::default() };
     for step in &plan.steps {
         let kind = kind(step, plan);
         memory.scratch = memory.scratch.max(scratch_bytes(step, &kind, threads));
-        memory.weights += match kind {
-            Kind::Plain => 0,
-            Kind::Conv { conv, storage, .. } => conv.packed_bytes(storage),
-            Kind::Linear { rows, columns, storage } => Packed::bytes_of(storage, rows, columns),
-        };
-        let packs = !matches!(kind, Kind::Plain);
-        for (index, read) in step.reads.iter().enumerate() {
-            let Some(At::Fixed(fixed)) = read.as_ref().map(|read| read.at) else { continue };
-            if packs && index == 1 {
-                memory.packing = memory.packing.max(packing(&plan.fixed[fixed].content, kind.storage()));
-            } else if widened.insert(fixed) {
-                memory.weights += floats(&plan.fixed[fixed].content);
-            }
+        if let Some((_, index)) = packed_operand(step, &kind)
+            && let Content::Constant(constant) = &plan.fixed[index].content
+        {
+            memory.weights += packed_bytes(&kind);
+            memory.packing = memory.packing.max(constant.len() * size_of::<f32>() * 2);
         }
+    }
+    memory.weights += plan.steps.iter().map(|step| looked_up(step, plan)).sum::<usize>();
+    if !is_packed {
+        memory.packing = needs.iter().map(Need::making).fold(memory.packing, usize::max);
     }
     memory
 }
 
-/// Bytes of what a kernel reads as f32 where the file holds a weight; a constant is there already.
-fn floats(content: &Content) -> usize {
-    match content {
-        Content::Weight(weight, _) => weight.elements() * size_of::<f32>(),
-        _ => 0,
+fn weights(needs: &[Need], place: Place) -> usize {
+    let of = |packed: bool| needs.iter().filter(move |need| need.is_packed() == packed);
+    match place {
+        Place::Memory => needs.iter().map(Need::bytes).sum(),
+        Place::Streamed => {
+            let widened: usize = of(false).map(Need::bytes).sum();
+            widened + of(true).map(|need| need.bytes() + 2 * AROUND).max().unwrap_or(0)
+        }
     }
 }
 
-/// Bytes of the file, or of a copy in another order, that are there while a weight is packed.
-fn packing(content: &Content, storage: Storage) -> usize {
-    match content {
-        Content::Weight(weight, view) if view.is_dense() || storage != Storage::F32 => weight.bytes(),
-        other => floats(other) * 2,
-    }
+/// Bytes of the model's file around the rows that a step looks up.
+fn looked_up(step: &Step, plan: &Plan) -> usize {
+    let Some(table) = table(step, plan) else { return 0 };
+    let rows = step.write.view.volume() * table.element.size();
+    let count = step.reads.get(1).and_then(Option::as_ref).map_or(0, |indices| indices.view.volume());
+    table.bytes().min(rows + count * AROUND)
+}
+
+fn packed_bytes(kind: &Kind) -> usize {
+    kind.parts().0 * kind.part_bytes()
 }

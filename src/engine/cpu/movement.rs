@@ -2,12 +2,11 @@
 
 use super::arena::{Arena, Reads, typed};
 use super::play::Scene;
+use super::store::table;
 use crate::error::Result;
-use crate::graph::plan::At;
 use crate::model::weights::Weight;
 use crate::op::number::{Number, Wide};
 use crate::op::{gather, movement};
-use crate::value::DType;
 
 /// Elements to the place that the written view shows.
 pub(super) fn copy(scene: &Scene, arena: &mut Arena) -> Result<()> {
@@ -29,7 +28,7 @@ pub(super) fn fill(scene: &Scene, arena: &mut Arena, value: f32) -> Result<()> {
 }
 
 pub(super) fn gather(scene: &Scene, arena: &mut Arena, axis: usize) -> Result<()> {
-    if let (0, Some(table)) = (axis, file_table(scene)) {
+    if let Some(table) = table(scene.step, scene.plan) {
         return gather_rows(scene, arena, table);
     }
     typed!(scene.step.write.dtype, T => {
@@ -58,16 +57,6 @@ fn indices(scene: &Scene, reads: &Reads) -> Result<Vec<i64>> {
         view.each(|at| indices.push(i64::narrow(numbers[at].wide())));
         Ok(indices)
     })
-}
-
-/// The first operand, if it is a weight that lies in its file as it is seen: it is not read as a whole.
-fn file_table<'a>(scene: &Scene<'a>) -> Option<&'a Weight> {
-    let table = scene.given(0);
-    let At::Fixed(index) = table.at else { return None };
-    if scene.step.write.dtype != DType::F32 {
-        return None;
-    }
-    scene.fixed[index].weight().filter(|_| table.view.offset == 0 && table.view.is_dense()).map(|weight| &**weight)
 }
 
 fn gather_rows(scene: &Scene, arena: &mut Arena, table: &Weight) -> Result<()> {

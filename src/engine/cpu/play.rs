@@ -7,6 +7,7 @@ use crate::engine::Threads;
 use crate::error::{Result, fail};
 use crate::graph::op::{Activation, Op};
 use crate::graph::plan::{At, Buffer, Operand, Plan, Step, Work};
+use crate::model::mapped::Mapped;
 use crate::op::matrix::{self, Cpu, Dynamic, Epilogue, Left, Shift};
 use crate::op::simd;
 use crate::op::view::View;
@@ -59,6 +60,24 @@ pub(super) fn read_output(plan: &Plan, fixed: &[Known], arena: &Arena, operand: 
 /// All steps, one after the other.
 pub(super) fn steps(plan: &Plan, prepared: &mut Prepared, arena: &mut Arena, threads: &Threads) -> Result<()> {
     watched(plan, prepared, arena, threads, &mut |_| Ok(()))
+}
+
+/// The same with packed weights that stay in `file`: each is given back when its step is done, then the next is mapped, and
+/// the one behind it read ahead.
+pub(super) fn streamed(
+    plan: &Plan,
+    prepared: &mut Prepared,
+    arena: &mut Arena,
+    threads: &Threads,
+    file: &Mapped,
+) -> Result<()> {
+    let pages: Vec<Vec<Mapped>> = prepared.kernels.iter().map(|kernel| kernel.pages(file)).collect();
+    watched(plan, prepared, arena, threads, &mut |played| {
+        pages[played.index].iter().for_each(Mapped::release_around);
+        pages.get(played.index + 1).into_iter().flatten().for_each(Mapped::fetch);
+        pages.get(played.index + 2).into_iter().flatten().for_each(Mapped::read_ahead);
+        Ok(())
+    })
 }
 
 /// A step that was just played.
@@ -222,7 +241,7 @@ impl<'a> Scene<'a> {
         let out_shape = &self.step.write.view.shape;
         let (batch, matrix) = out_shape.split_at(out_shape.len() - 2);
         let (m, n, k) = (matrix[0], matrix[1], *a.view.shape.last().unwrap_or(&1));
-        let (a, b) = (batches(&a.view, batch), batches(&b.view, batch));
+        let (a, b) = (a.view.matrices(batch), b.view.matrices(batch));
         let transposed = b.1[1] != 1 && n != 1;
         let stride = if transposed { b.1[1] } else { b.1[0] };
         let mut places = Vec::new();
@@ -239,18 +258,6 @@ impl<'a> Scene<'a> {
         }
         Ok(())
     }
-}
-
-/// The leading axes of a view broadcast to `batch`, and the strides of the last two.
-fn batches(view: &View, batch: &[usize]) -> (View, [usize; 2]) {
-    let (shape, matrix) = view.shape.split_at(view.shape.len() - 2);
-    let (strides, last) = view.strides.split_at(view.strides.len() - 2);
-    let leading = View { offset: view.offset, shape: shape.to_vec(), strides: strides.to_vec() };
-    let wide = leading.broadcast(batch).unwrap_or_else(|| View::dense(batch));
-    let stride = |axis: usize| if matrix[axis] == 1 { 1 } else { last[axis] };
-    // A matrix of one row or column lies either way round.
-    let rows = if matrix[0] == 1 { matrix[1] } else { stride(0) };
-    (wide, [rows, if matrix[1] == 1 { 1 } else { last[1] }])
 }
 
 fn picture_rows(view: &View) -> usize {

@@ -1,18 +1,18 @@
-//! What is done once for a plan: weights are packed, convolutions choose their method, scratch is measured.
+//! What is done once for a plan: every step gets its packed weights, convolutions choose their method, scratch is measured.
 
 use super::fixed::Known;
+use super::pack::{pack, packable};
 use super::picture::spatial;
+use super::store::Store;
 use super::{attention, is_known, norm};
 use crate::engine::{Threads, Weights};
 use crate::error::{Result, fail};
-use crate::graph::net::Content as NetContent;
+use crate::graph::net::Content;
 use crate::graph::op::{Conv, Op};
 use crate::graph::plan::{At, Operand, Plan, Step, Work};
-use crate::model::weights::Weight;
+use crate::model::mapped::Mapped;
 use crate::op::conv::{self, Filters, Method, Picture};
 use crate::op::matrix::{self, Element, Packed, Storage};
-use crate::op::view::View;
-use std::borrow::Cow;
 
 /// A plan's constants, kernels and scratch.
 pub(super) struct Prepared {
@@ -29,25 +29,65 @@ pub(super) enum Kernel {
     Linear(Packed),
 }
 
+impl Kernel {
+    /// Where its packed weights lie in `file`.
+    pub(super) fn pages(&self, file: &Mapped) -> Vec<Mapped> {
+        let packed = match self {
+            Kernel::Plain => &[],
+            Kernel::Conv { filters, .. } => filters.packed(),
+            Kernel::Linear(packed) => std::slice::from_ref(packed),
+        };
+        packed.iter().filter_map(Packed::borrowed).filter_map(|range| file.part(range.start, range.len())).collect()
+    }
+}
+
 impl Prepared {
-    pub(super) fn new(plan: &Plan, threads: &Threads) -> Result<Prepared> {
+    /// With weights out of `store`, which must hold what the plan [needs](super::store::needs).
+    pub(super) fn new(plan: &Plan, store: &Store, threads: &Threads) -> Result<Prepared> {
         if let Some(buffer) = plan.buffers.iter().find(|buffer| !is_known(buffer.dtype)) {
             return fail!(Engine, "values of {} cannot be computed with", buffer.dtype);
         }
-        let fixed: Vec<Known> = plan.fixed.iter().map(Known::new).collect();
         let mut kernels = Vec::with_capacity(plan.steps.len());
         let mut scratch = 0;
         for step in &plan.steps {
             let kind = kind(step, plan);
             scratch = scratch.max(scratch_bytes(step, &kind, threads));
-            let kernel = kernel(step, kind, &fixed, threads)?;
-            kernels.push(kernel);
+            kernels.push(kernel(step, &kind, plan, store, threads)?);
         }
+        let fixed = plan.fixed.iter().map(|fixed| Known::new(fixed, store)).collect();
         Ok(Prepared { fixed, kernels, scratch: vec![0.0; scratch.div_ceil(size_of::<f32>())] })
     }
 }
 
+fn kernel(step: &Step, kind: &Kind, plan: &Plan, store: &Store, threads: &Threads) -> Result<Kernel> {
+    let packed = || {
+        let Some((weight, index)) = packed_operand(step, kind) else { return fail!(Engine, "weights are computed") };
+        match &plan.fixed[index].content {
+            Content::Weight(..) => store.packed(plan, index, &weight.view, kind),
+            content => Ok(pack(content, &weight.view, kind, threads)),
+        }
+    };
+    match (kind, &step.work) {
+        (Kind::Conv { conv, picture, method, .. }, _) => {
+            Ok(Kernel::Conv { filters: Filters::from_packed(*conv, packed()?), picture: *picture, method: *method })
+        }
+        (Kind::Linear { .. }, _) => Ok(Kernel::Linear(packed()?.swap_remove(0))),
+        (Kind::Plain, Work::Op(Op::Conv(_))) => {
+            fail!(Unsupported, "a convolution with computed weights has no step")
+        }
+        (Kind::Plain, Work::Op(Op::Linear(_))) => fail!(Engine, "a linear layer's weight is computed"),
+        (Kind::Plain, _) => Ok(Kernel::Plain),
+    }
+}
+
+/// The operand that is packed, and its index in [`Plan::fixed`].
+pub(super) fn packed_operand<'a>(step: &'a Step, kind: &Kind) -> Option<(&'a Operand, usize)> {
+    let weight = step.reads.get(1)?.as_ref().filter(|_| !matches!(kind, Kind::Plain))?;
+    if let At::Fixed(index) = weight.at { Some((weight, index)) } else { None }
+}
+
 /// What a step needs to be prepared, known from the plan alone.
+#[derive(Debug, Clone)]
 pub(super) enum Kind {
     Plain,
     Conv { conv: conv::Conv, picture: Picture, method: Method, storage: Storage },
@@ -55,11 +95,26 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// How many matrices are packed for it, and segments, rows of a segment and columns of each.
+    pub(super) fn parts(&self) -> (usize, [usize; 3]) {
+        match self {
+            Kind::Plain => (0, [0; 3]),
+            Kind::Conv { conv, .. } => conv.parts(),
+            Kind::Linear { rows, columns, .. } => (1, [1, *rows, *columns]),
+        }
+    }
+
     pub(super) fn storage(&self) -> Storage {
         match self {
             Kind::Plain => Storage::F32,
             Kind::Conv { storage, .. } | Kind::Linear { storage, .. } => *storage,
         }
+    }
+
+    /// Bytes of one of its matrices.
+    pub(super) fn part_bytes(&self) -> usize {
+        let (_, [segments, length, columns]) = self.parts();
+        Packed::bytes_of(self.storage(), segments * length, columns)
     }
 }
 
@@ -100,41 +155,10 @@ fn storage(weights: Weights, stored: Storage, rows: usize, columns: usize) -> St
 }
 
 /// 16-bit weights stay 16 bits wide.
-fn stored(content: &NetContent) -> Storage {
+fn stored(content: &Content) -> Storage {
     match content {
-        NetContent::Weight(weight, _) if packable(weight) == Some(Element::F16) => Storage::F16,
+        Content::Weight(weight, _) if packable(weight) == Some(Element::F16) => Storage::F16,
         _ => Storage::F32,
-    }
-}
-
-fn kernel(step: &Step, kind: Kind, fixed: &[Known], threads: &Threads) -> Result<Kernel> {
-    let weight = step.reads.get(1).and_then(Option::as_ref);
-    let known =
-        weight.and_then(|weight| if let At::Fixed(index) = weight.at { Some((weight, &fixed[index])) } else { None });
-    let kernel = match (kind, known) {
-        (Kind::Conv { conv, picture, method, storage }, Some((weight, known))) => {
-            let content = Content::of(known, &weight.view);
-            let filters = Filters::new(conv, &content.bytes, content.element, storage, threads);
-            release(known);
-            Kernel::Conv { filters, picture, method }
-        }
-        (Kind::Linear { storage, .. }, Some((weight, known))) => {
-            let packed = pack(known, weight, storage, threads);
-            release(known);
-            Kernel::Linear(packed)
-        }
-        _ => match &step.work {
-            Work::Op(Op::Conv(_)) => return fail!(Unsupported, "a convolution with computed weights has no step"),
-            Work::Op(Op::Linear(_)) => return fail!(Engine, "a linear layer's weight is computed"),
-            _ => Kernel::Plain,
-        },
-    };
-    Ok(kernel)
-}
-
-fn release(known: &Known) {
-    if let Some(weight) = known.weight() {
-        weight.release();
     }
 }
 
@@ -166,67 +190,4 @@ fn convolution(conv: &Conv, x: &[usize], weight: &[usize]) -> conv::Conv {
         groups: conv.groups,
         enlarge: conv.upsample,
     }
-}
-
-fn pack(known: &Known, weight: &Operand, storage: Storage, threads: &Threads) -> Packed {
-    let [rows, columns] = weight.view.shape[..] else { panic!("a linear layer's weight has two axes") };
-    let content = Content::raw(known);
-    let bytes = &content.bytes[weight.view.offset * content.size()..];
-    let view = matrix::View {
-        bytes,
-        element: content.element,
-        segments: 1,
-        length: rows,
-        columns,
-        segment_stride: 0,
-        stride: weight.view.strides[0],
-        column_stride: weight.view.strides[1],
-    };
-    Packed::new(&view, storage, threads)
-}
-
-/// The bytes of something fixed in a type that can be packed.
-struct Content<'a> {
-    bytes: Cow<'a, [u8]>,
-    element: Element,
-}
-
-impl<'a> Content<'a> {
-    /// As it lies in the file or in memory.
-    fn raw(known: &'a Known) -> Content<'a> {
-        match known.weight().map(|weight| (weight, packable(weight))) {
-            Some((weight, Some(element))) => Content { bytes: weight.content().into(), element },
-            _ => Content { bytes: bytes(known.f32()).into(), element: Element::F32 },
-        }
-    }
-
-    /// In the order of `view`.
-    fn of(known: &'a Known, view: &View) -> Content<'a> {
-        if view.is_dense() && view.offset == 0 {
-            return Content::raw(known);
-        }
-        let floats = known.f32();
-        let mut ordered = Vec::with_capacity(view.volume());
-        view.each(|at| ordered.push(floats[at]));
-        Content { bytes: bytes(&ordered).into(), element: Element::F32 }
-    }
-
-    fn size(&self) -> usize {
-        match self.element {
-            Element::F32 => 4,
-            Element::F16 => 2,
-        }
-    }
-}
-
-fn packable(weight: &Weight) -> Option<Element> {
-    match weight.element.name() {
-        "FLOAT" => Some(Element::F32),
-        "FLOAT16" => Some(Element::F16),
-        _ => None,
-    }
-}
-
-fn bytes(floats: &[f32]) -> Vec<u8> {
-    floats.iter().flat_map(|x| x.to_le_bytes()).collect()
 }

@@ -1,6 +1,6 @@
 //! Measures a plan step by step.
 
-use super::{Arena, Prepared, play};
+use super::{Arena, play};
 use crate::caught::catch;
 use crate::engine::{Family, Profile, Threads};
 use crate::error::Result;
@@ -22,7 +22,7 @@ pub(in crate::engine) fn profile(
     let (plan, _) = graph::build(graph, &graph.shapes(&shapes)?)?;
     let mut times = vec![Duration::ZERO; plan.steps.len()];
     let runs_ms = catch("the CPU engine", "running the plan", || {
-        let mut prepared = Prepared::new(&plan, threads)?;
+        let mut prepared = super::prepare_once(&plan, threads)?;
         let mut arena = Arena::new(plan.arena)?;
         let mut runs = Vec::new();
         for run in 0..=repeat {

@@ -29,7 +29,7 @@ impl<'a> Watched<'a> {
     ) -> Result<Watched<'a>> {
         let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();
         let (plan, _) = graph::build(graph, &graph.shapes(&shapes)?)?;
-        let prepared = catch("the CPU engine", "packing weights", || Prepared::new(&plan, threads))?;
+        let prepared = super::prepare_once(&plan, threads)?;
         let arena = Arena::new(plan.arena)?;
         Ok(Watched { graph, inputs, threads, plan, prepared, arena })
     }

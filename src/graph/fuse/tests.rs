@@ -1,3 +1,5 @@
+mod attention;
+
 use super::super::{import, lower, place};
 use super::*;
 use crate::engine::{self, Backend, Threads};
@@ -476,7 +478,14 @@ fn spelled_out() -> Vec<(&'static str, super::Net)> {
     let halved = s.node(mul.clone(), &[x, half], &shape);
     let out = s.node(mul, &[halved, gate], &shape);
     let gelu = s.finish(out);
-    vec![("layer-norm", layer), ("rms-norm", rms), ("gelu-tanh", gelu)]
+
+    let (mut s, x) = Sketch::new(&shape);
+    let turned = s.node(Op::Transpose(vec![0, 2, 1]), &[x], &[2, 8, 3]);
+    let scores = s.node(Op::MatMul, &[x, turned], &[2, 3, 3]);
+    let weights = s.node(Op::Softmax { axis: 2 }, &[scores], &[2, 3, 3]);
+    let out = s.node(Op::MatMul, &[weights, x], &shape);
+    let single = s.finish(out);
+    vec![("attention-single", single), ("layer-norm", layer), ("rms-norm", rms), ("gelu-tanh", gelu)]
 }
 
 #[test]

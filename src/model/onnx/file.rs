@@ -9,6 +9,7 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 use std::ops::Range;
 use std::path::Path;
 use tract_onnx::pb::{GraphProto, ModelProto, TensorProto};
+use xxhash_rust::xxh3::Xxh3;
 
 const GRAPH: u32 = 7;
 const INITIALIZER: u32 = 5;
@@ -20,6 +21,8 @@ pub(super) struct Decoded {
     pub model: ModelProto,
     /// Each initialiser, with `raw_data` left in the file where it had any.
     pub initializers: Vec<(TensorProto, Option<Mapped>)>,
+    /// Of everything but the payloads that were left in the file.
+    pub digest: u128,
 }
 
 /// Decodes `file`.
@@ -38,10 +41,10 @@ pub(super) fn decode(file: &Path) -> Result<Decoded> {
         let payload = payload.and_then(|range| mapped.part(range.start, range.len()));
         (tensor, payload)
     };
-    let (model, initializers) = decoded;
+    let (model, initializers, digest) = decoded;
     // The system maps more around each header than the header.
     mapped.release();
-    Ok(Decoded { model, initializers: initializers.into_iter().map(apart).collect() })
+    Ok(Decoded { model, initializers: initializers.into_iter().map(apart).collect(), digest })
 }
 
 fn broken(error: prost::DecodeError) -> Error {
@@ -51,14 +54,14 @@ fn broken(error: prost::DecodeError) -> Error {
 
 type Initializers = Vec<(TensorProto, Option<Range<usize>>)>;
 
-fn model(bytes: &[u8]) -> Result<(ModelProto, Initializers), prost::DecodeError> {
+fn model(bytes: &[u8]) -> Result<(ModelProto, Initializers, u128), prost::DecodeError> {
     let (mut rest, mut graph) = (Vec::new(), None);
-    let mut initializers = Vec::new();
+    let (mut initializers, mut digest) = (Vec::new(), Xxh3::new());
     for field in Fields::new(bytes, 0..bytes.len()) {
         let field = field?;
         match &field.message {
             Some(body) if field.tag == GRAPH => {
-                let (part, more) = graph_apart(bytes, body.clone())?;
+                let (part, more) = graph_apart(bytes, body.clone(), &mut digest)?;
                 // Protobuf merges an embedded message that occurs twice.
                 graph.get_or_insert_with(Vec::new).extend_from_slice(&part);
                 initializers.extend(more);
@@ -66,24 +69,34 @@ fn model(bytes: &[u8]) -> Result<(ModelProto, Initializers), prost::DecodeError>
             _ => rest.extend_from_slice(&bytes[field.all]),
         }
     }
+    digest.update(&rest);
     let mut model = ModelProto::decode(&*rest)?;
     model.graph = graph.map(|content| GraphProto::decode(&*content)).transpose()?;
-    Ok((model, initializers))
+    Ok((model, initializers, digest.digest128()))
 }
 
-fn graph_apart(bytes: &[u8], body: Range<usize>) -> Result<(Vec<u8>, Initializers), prost::DecodeError> {
+fn graph_apart(
+    bytes: &[u8],
+    body: Range<usize>,
+    digest: &mut Xxh3,
+) -> Result<(Vec<u8>, Initializers), prost::DecodeError> {
     let (mut rest, mut initializers) = (Vec::new(), Vec::new());
     for field in Fields::new(bytes, body) {
         let field = field?;
         match &field.message {
-            Some(body) if field.tag == INITIALIZER => initializers.push(tensor_apart(bytes, body.clone())?),
+            Some(body) if field.tag == INITIALIZER => initializers.push(tensor_apart(bytes, body.clone(), digest)?),
             _ => rest.extend_from_slice(&bytes[field.all]),
         }
     }
+    digest.update(&rest);
     Ok((rest, initializers))
 }
 
-fn tensor_apart(bytes: &[u8], body: Range<usize>) -> Result<(TensorProto, Option<Range<usize>>), prost::DecodeError> {
+fn tensor_apart(
+    bytes: &[u8],
+    body: Range<usize>,
+    digest: &mut Xxh3,
+) -> Result<(TensorProto, Option<Range<usize>>), prost::DecodeError> {
     let (mut rest, mut payload) = (Vec::new(), None);
     for field in Fields::new(bytes, body) {
         let field = field?;
@@ -92,6 +105,7 @@ fn tensor_apart(bytes: &[u8], body: Range<usize>) -> Result<(TensorProto, Option
             _ => rest.extend_from_slice(&bytes[field.all]),
         }
     }
+    digest.update(&rest);
     Ok((TensorProto::decode(&*rest)?, payload.filter(|range| !range.is_empty())))
 }
 

@@ -79,6 +79,21 @@ impl<'a> Taps<'a> {
     }
 }
 
+impl<'a> Taps<'a> {
+    /// The pixels under a row of taps where they lie side by side.
+    #[inline]
+    fn across(&self, corner: Corner, down: usize) -> Option<&'a [f32]> {
+        let Conv { kernel, dilation, groups, enlarge, .. } = *self.conv;
+        if enlarge || groups > 1 || dilation[1] > 1 {
+            return None;
+        }
+        let y = usize::try_from(corner.y + (down * dilation[0]) as isize).ok().filter(|y| *y < self.size[0])?;
+        let x = usize::try_from(corner.x).ok().filter(|x| x + kernel[1] <= self.size[1])?;
+        let first = (corner.base + y * self.size[1] + x) * self.channels;
+        Some(&self.input[first..][..kernel[1] * self.channels])
+    }
+}
+
 /// The number of the pixel at `(y, x)` of a picture of `size`, which may be seen enlarged; `None` outside.
 #[inline]
 pub(super) fn pixel([height, width]: [usize; 2], enlarge: bool, y: isize, x: isize) -> Option<usize> {
@@ -122,15 +137,25 @@ impl Rows for Gathered<'_> {
     }
 
     fn addresses(&self, rows: Range<usize>, buffer: &mut [f32], table: &mut Vec<*const f32>) {
-        let [height, width] = self.0.conv.kernel;
+        let width = self.0.conv.kernel[1] * self.0.channels;
         for (corner, buffer) in self.0.corners(rows).zip(buffer.chunks_mut(self.length())) {
-            let mut taps = buffer.chunks_mut(self.0.channels);
-            for (down, right) in (0..height).flat_map(|down| (0..width).map(move |right| (down, right))) {
-                let pixel = self.0.pixel(corner, [down, right]);
-                let tap = taps.next().expect("a place for every tap");
-                tap.iter_mut().zip(pixel).for_each(|(to, from)| *to = *from);
+            for (down, taps) in buffer.chunks_mut(width).enumerate() {
+                match self.0.across(corner, down) {
+                    Some(pixels) => taps.copy_from_slice(pixels),
+                    None => self.copy(corner, down, taps),
+                }
             }
             table.push(buffer.as_ptr());
+        }
+    }
+}
+
+impl Gathered<'_> {
+    /// The pixels under a row of taps, one by one.
+    fn copy(&self, corner: Corner, down: usize, taps: &mut [f32]) {
+        for (right, tap) in taps.chunks_mut(self.0.channels).enumerate() {
+            let pixel = self.0.pixel(corner, [down, right]);
+            tap.iter_mut().zip(pixel).for_each(|(to, from)| *to = *from);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Blocked products on the CPU.
 
 use super::super::activation::Activation;
+use super::super::prefetch::{LINE, prefetch};
 use super::super::tasks::{Shared, lines, share, split};
 use super::pack::{Dynamic, PANEL, Packed, even, stretches};
 use super::tile::{ROWS, Tile};
@@ -69,6 +70,14 @@ impl Right<'_> {
         match self {
             Right::Packed(packed) => packed.columns(),
             Right::Dynamic(dynamic) => dynamic.columns,
+        }
+    }
+
+    /// The bytes that [`Right::panel`] reads one after the other.
+    fn stored(&self, panel: usize, rows: Range<usize>) -> &[u8] {
+        match self {
+            Right::Packed(packed) => packed.stored(panel, rows),
+            Right::Dynamic(_) => &[],
         }
     }
 
@@ -154,6 +163,12 @@ impl<R: Rows> Product<'_, R> {
         stretches(segments, length).flat_map(of).collect()
     }
 
+    /// The panels' rows that `depth` is.
+    fn panel_rows(&self, depth: &Depth) -> Range<usize> {
+        let start = depth.within.start * self.rows.segments() + depth.segments.start * depth.within.len();
+        start..start + depth.segments.len() * depth.within.len()
+    }
+
     fn tile_rows(&self, tile: usize) -> Range<usize> {
         share(self.count, self.count.div_ceil(ROWS), tile)
     }
@@ -166,6 +181,14 @@ struct Task<'a, 'p, R> {
     panels: Range<usize>,
     out: Shared,
     scratch: &'a mut [f32],
+}
+
+/// A panel over one part of `K`.
+#[derive(Clone)]
+struct Piece {
+    panel: usize,
+    step: usize,
+    rows: Range<usize>,
 }
 
 /// The rows of a tile and where their addresses start in the table.
@@ -185,18 +208,17 @@ impl<R: Rows> WithSimd for Task<'_, '_, R> {
         let depths = product.depths();
         let rows: usize = places.iter().map(|place| place.rows.len()).sum();
         let work = Work { product, places, table, out, last: depths.len() - 1 };
-        if rows * product.rows.segments() * product.rows.length() <= RESIDENT {
-            for panel in panels {
-                for (step, depth) in depths.iter().enumerate() {
-                    work.block(simd, panel, step, depth, widened);
-                }
-            }
-        } else {
-            for (step, depth) in depths.iter().enumerate() {
-                for panel in panels.clone() {
-                    work.block(simd, panel, step, depth, widened);
-                }
-            }
+        let resident = rows * product.rows.segments() * product.rows.length() <= RESIDENT;
+        let (first, count, steps) = (panels.start, panels.len(), depths.len());
+        let block = |index: usize| {
+            let (panel, step) = if resident { (index / steps, index % steps) } else { (index % count, index / count) };
+            Piece { panel: first + panel, step, rows: product.panel_rows(&depths[step]) }
+        };
+        for index in 0..count * steps {
+            let this = block(index);
+            let next = if index + 1 < count * steps { block(index + 1) } else { this.clone() };
+            let ahead = product.right.stored(next.panel, next.rows.clone());
+            work.block(simd, &this, &depths[this.step], widened, ahead);
         }
     }
 }
@@ -228,17 +250,19 @@ struct Work<'a, 'p, R> {
 }
 
 impl<R: Rows> Work<'_, '_, R> {
-    /// All tiles by one panel over one part of `K`.
+    /// All tiles by one piece. Meanwhile `ahead`, what the next reads, is fetched.
     #[inline(always)]
-    fn block<S: Simd>(&self, simd: S, panel: usize, step: usize, depth: &Depth, widened: &mut [f32]) {
-        let start = depth.within.start * self.product.rows.segments() + depth.segments.start * depth.within.len();
+    fn block<S: Simd>(&self, simd: S, piece: &Piece, depth: &Depth, widened: &mut [f32], ahead: &[u8]) {
+        let Piece { panel, step, ref rows } = *piece;
         let right = self.product.right;
-        let weights = right.panel(panel, start..start + depth.segments.len() * depth.within.len(), widened);
+        let weights = right.panel(panel, rows.clone(), widened);
+        let mut ahead = ahead.chunks(ahead.len().div_ceil(self.places.len()).next_multiple_of(LINE).max(LINE));
         let Columns { first, all: columns } = self.product.place;
         let width = PANEL.min(right.columns() - panel * PANEL);
         let first = first + panel * PANEL;
         let bias = bias_panel(self.product.epilogue, first, width);
         for place in &self.places {
+            prefetch(ahead.next().unwrap_or_default());
             let count = place.rows.len();
             let mut edge = [0f32; ROWS * PANEL];
             let whole = width == PANEL;

@@ -5,6 +5,7 @@ use super::widen::{dequantize, widen};
 use crate::engine::Threads;
 use half::f16;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ pub(crate) fn stretches(segments: usize, length: usize) -> impl Iterator<Item = 
 }
 
 /// How weights are kept; the arithmetic is f32 always.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Storage {
     F32,
     F16,
@@ -145,12 +146,8 @@ struct Line([u8; 64]);
 
 #[derive(Clone)]
 enum Data {
-    Owned(Arc<[Line]>),
-    #[allow(dead_code, reason = "for plans that are kept on disk with their packed weights")]
-    Borrowed {
-        owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
-        range: Range<usize>,
-    },
+    Owned(Arc<Vec<Line>>),
+    Borrowed { owner: Arc<dyn AsRef<[u8]> + Send + Sync>, range: Range<usize> },
 }
 
 /// A `[K, N]` matrix in panels of 16 columns, the last one filled with zeros: for every panel, for every row, 16 elements. Plain contiguous
@@ -182,14 +179,13 @@ impl Packed {
         let bytes = Packed::bytes_of(storage, segments * length, columns);
         let mut lines = vec![Line([0; 64]); bytes.div_ceil(64)];
         fill(view, storage, lines_as_bytes(&mut lines), threads);
-        Packed { storage, segments, length, columns, data: Data::Owned(lines.into()) }
+        Packed { storage, segments, length, columns, data: Data::Owned(Arc::new(lines)) }
     }
 
     /// What [`Packed::bytes`] gave once, in `range` of `owner`, which should start on a multiple of 64 bytes to be fast.
     ///
     /// # Panics
     /// When the range lies outside, has another length than these sizes need, or does not start on a multiple of four bytes.
-    #[allow(dead_code, reason = "as Data::Borrowed")]
     pub(crate) fn borrow(
         storage: Storage,
         [segments, length, columns]: [usize; 3],
@@ -224,9 +220,12 @@ impl Packed {
         }
     }
 
-    #[allow(dead_code, reason = "as Data::Borrowed")]
-    pub(crate) fn storage(&self) -> Storage {
-        self.storage
+    /// Where the bytes lie in the file that they were borrowed from.
+    pub(crate) fn borrowed(&self) -> Option<Range<usize>> {
+        match &self.data {
+            Data::Owned(_) => None,
+            Data::Borrowed { range, .. } => Some(range.clone()),
+        }
     }
 
     /// Rows, `K`.
@@ -238,7 +237,6 @@ impl Packed {
         self.segments
     }
 
-    #[allow(dead_code, reason = "as Data::Borrowed")]
     pub(crate) fn length(&self) -> usize {
         self.length
     }
@@ -250,6 +248,17 @@ impl Packed {
 
     pub(crate) fn panels(&self) -> usize {
         self.columns.div_ceil(PANEL)
+    }
+
+    /// Rows `rows` of a panel as they are kept.
+    pub(crate) fn stored(&self, panel: usize, rows: Range<usize>) -> &[u8] {
+        let size = match self.storage {
+            Storage::F32 => 4,
+            Storage::F16 => 2,
+            Storage::Int8 => 1,
+        };
+        let start = (panel * self.rows() + rows.start) * PANEL;
+        &self.bytes()[start * size..][..rows.len() * PANEL * size]
     }
 
     /// Rows `rows` of a panel in f32: where they lie if that is how they are kept, else widened into `buffer`.
@@ -279,16 +288,26 @@ impl Packed {
 }
 
 /// Number types of which every bit pattern is a value.
-trait Plain: Copy {}
+pub(crate) trait Plain: Copy {}
 impl Plain for f32 {}
 impl Plain for f16 {}
 impl Plain for i8 {}
 
-fn plain<T: Plain>(bytes: &[u8]) -> &[T] {
+/// Bytes as numbers of this machine.
+///
+/// # Panics
+/// When they are not aligned.
+pub(crate) fn plain<T: Plain>(bytes: &[u8]) -> &[T] {
     // SAFETY: every bit pattern is a `T`; what does not fit at the ends is left out, and packed weights are aligned.
     let (before, middle, _) = unsafe { bytes.align_to::<T>() };
     assert!(before.is_empty(), "packed weights at an odd address");
     middle
+}
+
+/// Numbers of this machine as bytes.
+pub(crate) fn bytes<T: Plain>(values: &[T]) -> &[u8] {
+    // SAFETY: a `T` is plain bytes without padding.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), size_of_val(values)) }
 }
 
 fn lines_as_bytes(lines: &mut [Line]) -> &mut [u8] {

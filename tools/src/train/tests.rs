@@ -162,7 +162,7 @@ fn a_student_of_a_denoiser_is_exported_with_few_steps_and_no_guidance() {
     let own = String::from_utf8(desk.read("few/undiffuse.json")).unwrap();
     assert!(own.contains("\"steps\": 4") && own.contains("\"guidance\": 1.0"), "{own}");
     for teacher in ["student", "few"] {
-        let line = format!("train student {sources} --teacher @{teacher} --steps 0 --out @none");
+        let line = format!("train student {sources} --teacher @{teacher} --points 2 --steps 0 --out @none");
         let error = desk.run(&line).unwrap_err().to_string();
         assert!(error.contains("is a student itself"), "{error}");
     }
@@ -170,7 +170,7 @@ fn a_student_of_a_denoiser_is_exported_with_few_steps_and_no_guidance() {
     assert!(error.contains("--points"), "{error}");
 }
 
-/// A vixen, which is a fox, and a pippin, which is a red apple, in WordNet's formats; the pippin is an apple, and that a fruit.
+/// A vixen, which is a fox, and a pippin, which is a red apple, in WordNet's formats.
 fn related_nouns(desk: &Desk) -> String {
     let data = "00000001 05 n 01 fox 0 000 | a wild animal  \n00000002 05 n 01 vixen 0 001 @ 00000001 n 0000 | a female fox  \n\
         00000003 13 n 01 apple 0 000 | a fruit  \n00000004 13 n 01 pippin 0 001 @ 00000003 n 0000 | an apple  \n";

@@ -1,0 +1,195 @@
+//! The Vulkan engine: plays the same plan as the CPU engine, with compute shaders.
+
+mod context;
+mod device;
+mod dispatch;
+mod hazard;
+mod limits;
+mod memory;
+mod program;
+mod ready;
+mod record;
+mod shader;
+#[cfg(test)]
+mod tests;
+
+use super::{Engine, Footprint, Memory, Outputs};
+use crate::caught::catch;
+use crate::error::{Error, Result, fail};
+use crate::graph::plan::Plan;
+use crate::graph::{self, place};
+use crate::model::{Graph, Port};
+use crate::value::{DType, Tensor};
+use context::Context;
+pub use context::choose_device;
+use dispatch::element;
+pub use limits::Limits;
+use program::Program;
+use ready::Ready;
+use std::sync::Arc;
+
+/// A graph on a Vulkan device.
+pub(crate) struct Vulkan {
+    graph: Graph,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    context: Arc<Context>,
+    state: State,
+}
+
+enum State {
+    Idle,
+    Planned { shapes: Vec<Vec<usize>>, plan: Box<Plan>, program: Program },
+    Ready { shapes: Vec<Vec<usize>>, ready: Box<Ready>, memory: Memory, outputs: Vec<Vec<usize>> },
+}
+
+impl Vulkan {
+    /// # Errors
+    /// `Unsupported` when there is no device.
+    pub(crate) fn new(graph: Graph) -> Result<Vulkan> {
+        let context = Context::shared()?;
+        let (inputs, outputs) = (graph.inputs().to_vec(), graph.outputs().to_vec());
+        Ok(Vulkan { graph, inputs, outputs, context, state: State::Idle })
+    }
+
+    fn draw_up(&mut self, shapes: Vec<Vec<usize>>) -> Result<()> {
+        match &self.state {
+            State::Ready { shapes: own, .. } | State::Planned { shapes: own, .. } if *own == shapes => return Ok(()),
+            _ => self.state = State::Idle,
+        }
+        let (plan, _) = graph::build(&self.graph, &shapes)?;
+        let limits = self.context.opened.limits;
+        let (plan, program) = catch("the Vulkan engine", "planning", || programmed(plan, &limits))?;
+        let (all, tiled) = program.flops();
+        log::debug!(
+            "{}: {} steps as {} dispatches, {tiled} of {all} flops in tiles",
+            self.graph.file().display(),
+            plan.steps.len(),
+            program.dispatches.len()
+        );
+        self.state = State::Planned { shapes, plan: Box::new(plan), program };
+        Ok(())
+    }
+
+    fn in_file(&self, error: Error) -> Error {
+        error.in_file(self.graph.file())
+    }
+}
+
+/// A device that Vulkan offers.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct DeviceInfo {
+    /// The driver's name of it.
+    pub name: String,
+    /// What kind of device it is: `DiscreteGpu`, `IntegratedGpu`, `VirtualGpu`, `Cpu`, `Other`.
+    pub kind: String,
+    /// The driver and its version.
+    pub driver: String,
+    /// What the planner may use of it.
+    pub limits: Limits,
+}
+
+/// The devices that compute, in the order in which they are numbered: GPUs first, those of type CPU last.
+///
+/// # Errors
+/// `Unsupported` where there is no Vulkan.
+pub fn devices() -> Result<Vec<DeviceInfo>> {
+    let found = device::Machine::find()?.devices()?;
+    let info = |device: device::Found| {
+        let kind = format!("{:?}", device.kind);
+        DeviceInfo { name: device.name, kind, driver: device.driver, limits: device.limits }
+    };
+    Ok(found.into_iter().map(info).collect())
+}
+
+/// A plan whose elements take four bytes, placed as the device aligns, and its dispatches.
+fn programmed(mut plan: Plan, limits: &Limits) -> Result<(Plan, Program)> {
+    for buffer in &mut plan.buffers {
+        buffer.dtype = if element(buffer.dtype) == "i32" { DType::I32 } else { DType::F32 };
+    }
+    place::place_aligned(&mut plan, (limits.alignment as usize).max(64));
+    place::check(&plan)?;
+    let program = Program::new(&plan, limits)?;
+    if let Some(buffer) = plan.buffers.iter().find(|buffer| buffer.bytes() as u64 > limits.range) {
+        return fail!(Unsupported, "a value of {} bytes, the device binds {}", buffer.bytes(), limits.range);
+    }
+    Ok((plan, program))
+}
+
+fn memory_of(plan: &Plan, program: &Program) -> Memory {
+    let weights = program.uploads.iter().map(|upload| memory::count(plan, upload) * 4).sum();
+    Memory { weights, arena: plan.arena, ..Memory::default() }
+}
+
+fn shapes_of(plan: &Plan) -> Vec<Vec<usize>> {
+    plan.outputs.iter().map(|output| output.view.shape.clone()).collect()
+}
+
+impl Engine for Vulkan {
+    fn name(&self) -> &'static str {
+        "vulkan"
+    }
+
+    fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    fn outputs(&self) -> &[Port] {
+        &self.outputs
+    }
+
+    fn plan(&mut self, shapes: &[(&str, &[usize])]) -> Result<Option<Footprint>> {
+        let shapes = self.graph.shapes(shapes)?;
+        self.draw_up(shapes).map_err(|error| self.in_file(error))?;
+        Ok(match &self.state {
+            State::Idle => None,
+            State::Planned { plan, program, .. } => {
+                Some(Footprint { memory: memory_of(plan, program), streamed: None, held: 0, outputs: shapes_of(plan) })
+            }
+            State::Ready { memory, outputs, .. } => {
+                let held = memory.weights + memory.arena;
+                Some(Footprint { memory: *memory, streamed: None, held, outputs: outputs.clone() })
+            }
+        })
+    }
+
+    fn prepare(&mut self, shapes: &[(&str, &[usize])]) -> Result<()> {
+        self.plan(shapes)?;
+        if matches!(self.state, State::Ready { .. }) {
+            return Ok(());
+        }
+        let State::Planned { shapes, plan, program } = std::mem::replace(&mut self.state, State::Idle) else {
+            return Ok(());
+        };
+        let (memory, outputs) = (memory_of(&plan, &program), shapes_of(&plan));
+        let context = self.context.clone();
+        let ready = catch("the Vulkan engine", "uploading weights", || Ready::new(context, *plan, &program))
+            .map_err(|error| self.in_file(error))?;
+        self.state = State::Ready { shapes, ready: Box::new(ready), memory, outputs };
+        Ok(())
+    }
+
+    /// Weights lie on the device.
+    fn stream(&mut self, _: bool) {}
+
+    fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {
+        let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();
+        self.prepare(&shapes)?;
+        let mut given = Vec::with_capacity(self.inputs.len());
+        for port in &self.inputs {
+            let Some((_, tensor)) = inputs.iter().find(|(name, _)| *name == port.name) else {
+                return fail!(Mismatch, "the input is not given").map_err(|error: Error| error.in_field(&port.name));
+            };
+            let tensor =
+                if tensor.dtype() == port.dtype { (*tensor).clone() } else { port.convert((*tensor).clone())? };
+            given.push(tensor);
+        }
+        let State::Ready { ready, .. } = &mut self.state else { return fail!(Engine, "the graph was not prepared") };
+        let tensors = catch("the Vulkan engine", "running the plan", || ready.run(&given.iter().collect::<Vec<_>>()))
+            .map_err(|error| error.in_file(self.graph.file()))?;
+        let named = self.outputs.iter().zip(tensors).map(|(port, tensor)| {
+            (port.name.clone(), if tensor.dtype() == port.dtype { tensor } else { tensor.cast(port.dtype) })
+        });
+        Ok(Outputs::new(named.collect()))
+    }
+}

@@ -1,0 +1,111 @@
+//! [`Program`]: a plan as dispatches within a device's limits. Plain data, made and checked without a device.
+
+use super::dispatch::{Dispatch, Lowering, Upload, steps};
+use super::limits::Limits;
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph::plan::Plan;
+
+/// What is recorded once and replayed.
+#[derive(Debug, Clone)]
+pub(super) struct Program {
+    pub(super) dispatches: Vec<Dispatch>,
+    pub(super) uploads: Vec<Upload>,
+}
+
+impl Program {
+    /// # Errors
+    /// `Unsupported` that lists every step which no shader computes within `limits`.
+    pub(super) fn new(plan: &Plan, limits: &Limits) -> Result<Program> {
+        let mut lowering = Lowering { plan, limits, uploads: Vec::new() };
+        let (mut dispatches, mut missing) = (Vec::new(), Vec::new());
+        for step in &plan.steps {
+            match steps(&mut lowering, step) {
+                Ok(made) => dispatches.extend(made),
+                Err(error) => missing.push(error.in_node(&step.name).to_string()),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(Program { dispatches, uploads: lowering.uploads });
+        }
+        Err(Error::new(ErrorKind::Unsupported, format!("no shader for {}", missing.join("; "))))
+    }
+
+    /// Additions and multiplications of products, and how many of them are done in tiles.
+    pub(super) fn flops(&self) -> (u64, u64) {
+        let of = |tiled: bool| {
+            let counted = self.dispatches.iter().filter(|dispatch| dispatch.tiled || !tiled);
+            counted.map(|dispatch| dispatch.flops).sum()
+        };
+        (of(false), of(true))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{build, plan::At};
+    use crate::model::Graph;
+    use std::collections::HashSet;
+    use std::path::{Path, PathBuf};
+
+    fn graphs() -> Vec<PathBuf> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let pipelines = std::fs::read_dir(root.join("tests/golden/pipelines")).unwrap();
+        let mut folders: Vec<PathBuf> = pipelines.map(|entry| entry.unwrap().path()).collect();
+        folders.push(root.join("models/sticker-64"));
+        let stages = ["text_encoder", "unet", "transformer", "vae_decoder", "vae_encoder"];
+        let files = folders.iter().flat_map(|folder| stages.map(|stage| folder.join(stage).join("model.onnx")));
+        files.filter(|file| file.exists()).collect()
+    }
+
+    /// Shapes for a graph: what the file leaves open is 2 pictures of 16x16, or 7 words.
+    fn shapes(graph: &Graph) -> Vec<Vec<usize>> {
+        let open = |port: &crate::model::Port, axis: usize| match (axis, port.rank()) {
+            (0, _) => 2,
+            (1, Some(4)) => 4,
+            (_, Some(4)) => 16,
+            _ => 7,
+        };
+        let of = |port: &crate::model::Port| {
+            (0..port.rank().unwrap_or(0)).map(|axis| port.fixed(axis).unwrap_or_else(|| open(port, axis))).collect()
+        };
+        graph.inputs().iter().map(of).collect()
+    }
+
+    #[test]
+    fn every_network_fits_the_least_device() {
+        let files = graphs();
+        assert!(files.len() > 20, "{files:?}");
+        for file in files {
+            let graph = Graph::open(&file).unwrap();
+            let Ok((plan, _)) = build(&graph, &shapes(&graph)) else { continue };
+            let (plan, program) = super::super::programmed(plan, &Limits::LEAST)
+                .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            let shaders: HashSet<String> = program.dispatches.iter().map(|dispatch| dispatch.shader.text()).collect();
+            assert!(shaders.len() <= 64, "{} pipelines for {}", shaders.len(), file.display());
+            let (all, tiled) = program.flops();
+            assert!(tiled * 100 >= all * 95, "{}: products outside of tiles", file.display());
+            assert!(plan.steps.iter().all(|step| matches!(step.write.at, At::Buffer(_))));
+        }
+    }
+
+    #[test]
+    fn shaders_compile_within_the_least_limits() {
+        let mut seen = HashSet::new();
+        for file in graphs() {
+            let graph = Graph::open(&file).unwrap();
+            let Ok((plan, _)) = build(&graph, &shapes(&graph)) else { continue };
+            let (_, program) = super::super::programmed(plan, &Limits::LEAST).unwrap();
+            for dispatch in &program.dispatches {
+                assert!(dispatch.push.len() * 4 <= Limits::LEAST.push as usize, "{}", dispatch.shader.source.name);
+                assert!(dispatch.bindings.len() <= Limits::LEAST.buffers as usize, "{}", dispatch.shader.source.name);
+                if seen.insert(dispatch.shader.text()) {
+                    let (shared, invocations) = dispatch.shader.demands().unwrap();
+                    assert!(shared <= Limits::LEAST.shared, "{}: {shared} bytes", dispatch.shader.source.name);
+                    assert!(invocations <= Limits::LEAST.invocations, "{}", dispatch.shader.source.name);
+                }
+            }
+        }
+        assert!(seen.len() > 30);
+    }
+}

@@ -1,0 +1,97 @@
+//! Whole pictures by Vulkan, beside the CPU's. Without a device they are `ignored`:
+//! `UNDIFFUSE_DEVICE=llvmpipe UNDIFFUSE_VULKAN_VALIDATION=1 cargo test --release --test vulkan -- --ignored`.
+
+#![cfg(feature = "vulkan")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// CPU against Vulkan in f32, in decibels.
+const PSNR: f64 = 50.0;
+
+fn undiffuse(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_undiffuse"));
+    command
+        .env_remove("UNDIFFUSE_MODEL")
+        .env("UNDIFFUSE_CACHE", "")
+        .args(arguments)
+        .output()
+        .expect("the program starts")
+}
+
+/// The picture, and what was said of it.
+fn made(model: &Path, backend: &str) -> (image::RgbImage, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().join("picture.png");
+    let (model, out) = (model.display().to_string(), out.display().to_string());
+    let size = size(Path::new(&model));
+    let mut arguments =
+        vec!["generate", "a red apple", "--model", &model, "-o", &out, "--backend", backend, "--seed", "1"];
+    arguments.extend(["--native", "--json", "--steps", "2"]);
+    if let Some(size) = &size {
+        arguments.extend(["--size", size]);
+    }
+    let output = undiffuse(&arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{model} on {backend}: {said}");
+    assert!(!said.contains("Vulkan:"), "{model}: the validation layer says {said}");
+    let picture = image::open(&out).expect("a PNG").to_rgb8();
+    (picture, String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The size of one of the model's goldens, which are small.
+fn size(model: &Path) -> Option<String> {
+    let files = std::fs::read_dir(model.join("goldens")).ok()?;
+    let mut facts = files.filter_map(|file| std::fs::read_to_string(file.ok()?.path()).ok());
+    let facts: serde_json::Value = facts.find_map(|text| serde_json::from_str(&text).ok())?;
+    Some(format!("{}x{}", facts["width"], facts["height"]))
+}
+
+fn psnr(a: &image::RgbImage, b: &image::RgbImage) -> f64 {
+    assert_eq!(a.dimensions(), b.dimensions());
+    let squares = a.as_raw().iter().zip(b.as_raw()).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2));
+    let mse = squares.sum::<f64>() / a.as_raw().len() as f64;
+    10.0 * (255.0_f64.powi(2) / mse.max(1e-6)).log10()
+}
+
+fn models() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pipelines = std::fs::read_dir(root.join("tests/golden/pipelines")).expect("the fixtures");
+    let mut models: Vec<PathBuf> = pipelines.map(|entry| entry.expect("a fixture").path()).collect();
+    models.push(root.join("models/sticker-64"));
+    models.retain(|model| model.join("model_index.json").exists());
+    models.sort();
+    models
+}
+
+#[test]
+#[ignore = "needs a Vulkan device"]
+fn every_model_makes_the_same_picture_as_the_cpu() {
+    let models = models();
+    assert!(models.len() > 6, "{models:?}");
+    for model in models {
+        let (wanted, _) = made(&model, "cpu");
+        let (got, report) = made(&model, "vulkan");
+        let near = psnr(&got, &wanted);
+        println!("{}: {near:.1} dB", model.display());
+        assert!(near >= PSNR, "{}: {near:.1} dB", model.display());
+        assert!(report.contains("\"engine\":\"vulkan\"") || report.contains("\"engine\": \"vulkan\""), "{report}");
+        assert!(!report.contains("\"cpu\"") && !report.contains("\"tract\""), "a stage ran elsewhere: {report}");
+    }
+}
+
+#[test]
+#[ignore = "needs a Vulkan device"]
+fn the_same_seed_gives_the_same_bytes() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/sticker-64");
+    assert!(made(&model, "vulkan").0 == made(&model, "vulkan").0);
+}
+
+#[test]
+fn a_device_that_is_not_there_is_an_error_with_the_list() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/sticker-64").display().to_string();
+    let output = undiffuse(&["generate", "x", "--model", &model, "--backend", "vulkan", "--device", "no such device"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("no such device") || said.contains("no Vulkan loader"), "{said}");
+}
