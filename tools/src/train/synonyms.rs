@@ -11,7 +11,7 @@ mod vocabulary;
 
 use super::run::{Options, State, Task, train as train_loop};
 use super::sentences::Sentences;
-use super::text::{Taught, TextEncoder};
+use super::text::{TABLE, Taught, TextEncoder};
 use crate::dataset::background::TINTS;
 use crate::dataset::pack::{Concept, Stickers};
 use crate::dataset::said;
@@ -48,8 +48,6 @@ pub struct Args {
     options: Options,
 }
 
-/// The tensor of the token table.
-const TABLE: &str = "embeddings.word_embeddings.weight";
 /// A text as which a word sounds that means nothing drawable.
 const NOTHING: &str = "a";
 /// The file of the run's folder that says what each word means.
