@@ -12,6 +12,7 @@ pub mod names;
 pub mod pack;
 pub mod packages;
 pub mod render;
+pub mod said;
 pub mod scene;
 pub mod sheet;
 pub mod style;

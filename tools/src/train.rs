@@ -10,6 +10,7 @@ pub mod latents;
 mod log;
 pub mod run;
 mod sampling;
+mod sentences;
 pub mod sheet;
 mod student;
 mod synonyms;

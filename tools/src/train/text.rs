@@ -12,12 +12,15 @@ use crate::net::params::{Params, read_safetensors, read_trained};
 use crate::net::torch::Torch;
 use crate::trained::{self, TEXT};
 use crate::wordnet;
-use crate::words::{LEADING, LENGTH, Words, prune};
-use anyhow::{Context, Result, ensure};
+use crate::words::{LEADING, LENGTH, Words, describe, prune};
+use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
+
+/// The tensor of the token table.
+pub(super) const TABLE: &str = "embeddings.word_embeddings.weight";
 
 /// What text encoders are taught with.
 #[derive(clap::Args, Debug)]
@@ -64,7 +67,11 @@ pub fn train(args: Args) -> Result<()> {
     let (held_out, nouns) = nouns.into_iter().partition(|n| mix(0, n).is_multiple_of(50));
     let mut state = State::in_precision(params, args.options.precision);
     if let Some(from) = &args.from {
-        state.start_from(&read_trained(from, &TEXT)?).with_context(|| format!("{}", from.display()))?;
+        let mut weights = read_trained(from, &TEXT)?;
+        if let Some(table) = weights.get_mut(TABLE) {
+            *table = table.narrow(0, 0, net.vocabulary.min(table.size()[0]));
+        }
+        state.start_from(&weights).with_context(|| format!("{}", from.display()))?;
     }
     let mut task = Distil { net, words, teacher, data, nouns, held_out, batch: args.options.batch, device };
     train_loop(&args.options, &mut state, &mut task)
@@ -81,7 +88,7 @@ fn nouns(path: &Path) -> Result<Vec<String>> {
 fn words(args: &Args, data: &Stickers, nouns: &[String]) -> Result<Words> {
     let path = args.options.out.join("tokenizer.json");
     if let Some(from) = &args.from {
-        adopt(&trained::tokenizer(from), &path)?;
+        adopt(&trained::tokenizer(from), &args.taught.teacher, &path)?;
     } else if !path.exists() {
         let captions: Vec<String> =
             data.concepts().iter().flat_map(|c| data.styles().iter().flat_map(|s| captions(c, s))).collect();
@@ -93,11 +100,18 @@ fn words(args: &Args, data: &Stickers, nouns: &[String]) -> Result<Words> {
     Words::open(&path)
 }
 
-/// Keeps the tokenizer of other weights for this run.
-fn adopt(from: &Path, to: &Path) -> Result<()> {
-    let tokenizer = std::fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
+/// Keeps the tokenizer of other weights for this run, but for the words that `train synonyms` put behind: the teacher has none of them.
+fn adopt(from: &Path, teacher: &Path, to: &Path) -> Result<()> {
+    let all = std::fs::read_to_string(from).with_context(|| format!("cannot read {}", from.display()))?;
+    let pieces = Words::from_json(&all).with_context(|| format!("{}", from.display()))?.pieces();
+    let taught: BTreeSet<String> = Words::open(&teacher.join("tokenizer.json"))?.pieces().into_iter().collect();
+    let (known, added) = pieces.split_at(pieces.iter().take_while(|p| taught.contains(*p)).count());
+    if let Some(last) = added.iter().rfind(|p| taught.contains(*p)) {
+        bail!("{}: the teacher lacks {}, which stands before {last}", from.display(), added[0]);
+    }
+    let tokenizer = if added.is_empty() { all } else { describe(&known.iter().cloned().zip(0..).collect()) };
     if to.exists() {
-        let same = std::fs::read(to)? == tokenizer;
+        let same = std::fs::read_to_string(to)? == tokenizer;
         ensure!(same, "{} is not {}: give --out a new folder", to.display(), from.display());
         return Ok(());
     }
@@ -113,7 +127,7 @@ fn common_words(texts: &[String], at_least: usize) -> Vec<String> {
 }
 
 /// MiniLM with the statistics that make its outputs plain targets.
-pub(super) struct Teacher {
+struct Teacher {
     net: Bert,
     params: Params,
     /// The student's id to the teacher's.
@@ -175,12 +189,6 @@ impl Teacher {
         let mean = sum / weight.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
         let norm = mean.square().sum_dim_intlist([1i64].as_slice(), true, Kind::Float).sqrt();
         (mean / norm, states.narrow(1, 1, length - 1), mask.narrow(1, 1, length - 1))
-    }
-
-    /// Sentence vectors of unit length, `(N, 384)`.
-    pub fn sentences(&self, words: &Words, texts: &[&str], device: Device) -> Result<Tensor> {
-        let part = |chunk: &[&str]| Ok(self.states(&batch_ids(words, chunk, device)?).0);
-        Ok(Tensor::cat(&texts.chunks(128).map(part).collect::<Result<Vec<_>>>()?, 0))
     }
 
     fn whiten(&self, pooled: &Tensor) -> Tensor {

@@ -217,3 +217,17 @@ fn data_without_a_picture_to_train_on_is_refused() {
     let error = Sources::new(&packed(|_| true)).err().unwrap().to_string();
     assert!(error.contains("no picture of the data may be trained on"), "{error}");
 }
+
+#[test]
+fn every_word_of_a_caption_is_among_what_is_said() {
+    let data = data();
+    let split = |text: &str| text.split([' ', ',']).map(str::to_owned).collect::<Vec<_>>();
+    let said: BTreeSet<String> = super::super::said::texts(&data).iter().flat_map(|t| split(t)).collect();
+    let mut unit = units(11);
+    for scene in scenes(&data, 3000) {
+        let caption = scene.caption(&data, &mut unit);
+        let unknown: Vec<String> = split(&caption).into_iter().filter(|w| !said.contains(w)).collect();
+        assert!(unknown.is_empty(), "{caption}: {unknown:?}");
+    }
+    assert!(!said.contains("zebra"));
+}
