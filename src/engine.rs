@@ -1,5 +1,6 @@
 //! [`Engine`]: where the build line ends and the run line takes over. An engine runs one graph, by names.
 
+mod account;
 mod compare;
 mod cpu;
 pub mod reference;
@@ -8,6 +9,7 @@ mod threads;
 mod vulkan;
 
 pub use crate::cache::Cache;
+pub use account::Account;
 pub use compare::{Compared, Difference, compare};
 pub use threads::Threads;
 #[cfg(feature = "vulkan")]
@@ -47,6 +49,9 @@ pub trait Engine: Send {
     /// Whether packed weights stay in the file that they are kept in, to be read anew by every run: as little memory as can be, for a little
     /// time. Nothing changes where they are kept in none.
     fn stream(&mut self, _streamed: bool) {}
+
+    /// What runs the graph, or would run it, on what, and why.
+    fn account(&self) -> Account;
 
     /// Computes all outputs from `inputs`, which are converted to the declared float or integer type where they differ.
     ///
@@ -193,7 +198,8 @@ pub fn load_with(
     cache: Option<&Cache>,
 ) -> Result<Box<dyn Engine>> {
     match backend {
-        Backend::Auto | Backend::Cpu => Ok(Box::new(cpu::Cpu::new(graph, weights, threads, cache))),
+        Backend::Cpu => Ok(Box::new(cpu::Cpu::new(graph, weights, threads, cache))),
+        Backend::Auto => Ok(Box::new(cpu::Cpu::new(graph, weights, threads, cache).because("auto means the CPU"))),
         Backend::Tract | Backend::Vulkan if weights != Weights::Stored => {
             fail!(Invalid, "{backend} keeps weights as they are stored")
                 .map_err(|error: Error| error.advise("use the backend cpu for int8 weights"))

@@ -5,7 +5,7 @@ mod compare;
 
 use super::bytes::Bytes;
 use super::inspect::Axis;
-use crate::engine::{self, Backend, Engine, Outputs, Threads, Weights};
+use crate::engine::{self, Account, Backend, Engine, Outputs, Threads, Weights};
 use crate::model::{Dim, Graph, Port};
 use crate::sampler::{Noise, TorchNoise};
 use crate::value::{DType, Data, Tensor, elements};
@@ -241,6 +241,15 @@ fn write<'a>(outputs: &Outputs, wanted: impl Iterator<Item = (&'a str, &'a Path)
     Ok(())
 }
 
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Told {
+    #[serde(flatten)]
+    account: Account,
+    #[serde(flatten)]
+    object: Value,
+}
+
 fn report(
     args: &Args,
     engine: &dyn Engine,
@@ -252,9 +261,10 @@ fn report(
     if args.json {
         let outputs: Vec<Value> = outputs.iter().map(|(name, tensor)| described(name, tensor)).collect();
         let object = json!({
-            "model": args.model, "engine": engine.name(), "load_ms": load_ms, "runs_ms": runs_ms,
+            "model": args.model, "load_ms": load_ms, "runs_ms": runs_ms,
             "predicted_peak_bytes": predicted, "peak_rss_bytes": peak, "outputs": outputs,
         });
+        let object = Told { account: engine.account(), object };
         super::print(&(serde_json::to_string_pretty(&object)? + "\n"))?;
         return Ok(());
     }

@@ -13,7 +13,8 @@ mod shader;
 #[cfg(test)]
 mod tests;
 
-use super::{Engine, Footprint, Memory, Outputs};
+use super::account::ASKED;
+use super::{Account, Engine, Footprint, Memory, Outputs};
 use crate::caught::catch;
 use crate::error::{Error, Result, fail};
 use crate::graph::plan::Plan;
@@ -24,7 +25,7 @@ use context::Context;
 pub use context::choose_device;
 use dispatch::element;
 pub use limits::Limits;
-use program::Program;
+use program::{Counts, Program};
 use ready::Ready;
 use std::sync::Arc;
 
@@ -40,7 +41,7 @@ pub(crate) struct Vulkan {
 enum State {
     Idle,
     Planned { shapes: Vec<Vec<usize>>, plan: Box<Plan>, program: Program },
-    Ready { shapes: Vec<Vec<usize>>, ready: Box<Ready>, memory: Memory, outputs: Vec<Vec<usize>> },
+    Ready { shapes: Vec<Vec<usize>>, ready: Box<Ready>, memory: Memory, outputs: Vec<Vec<usize>>, counts: Counts },
 }
 
 impl Vulkan {
@@ -161,16 +162,26 @@ impl Engine for Vulkan {
         let State::Planned { shapes, plan, program } = std::mem::replace(&mut self.state, State::Idle) else {
             return Ok(());
         };
-        let (memory, outputs) = (memory_of(&plan, &program), shapes_of(&plan));
+        let (memory, outputs, counts) = (memory_of(&plan, &program), shapes_of(&plan), program.counts());
         let context = self.context.clone();
         let ready = catch("the Vulkan engine", "uploading weights", || Ready::new(context, *plan, &program))
             .map_err(|error| self.in_file(error))?;
-        self.state = State::Ready { shapes, ready: Box::new(ready), memory, outputs };
+        self.state = State::Ready { shapes, ready: Box::new(ready), memory, outputs, counts };
         Ok(())
     }
 
     /// Weights lie on the device.
     fn stream(&mut self, _: bool) {}
+
+    fn account(&self) -> Account {
+        let Counts { dispatches, variants } = match &self.state {
+            State::Idle => Counts::default(),
+            State::Planned { program, .. } => program.counts(),
+            State::Ready { counts, .. } => counts.clone(),
+        };
+        let device = Some(self.context.opened.name.clone());
+        Account { engine: self.name(), device, dispatches, variants, why: ASKED.into(), ..Account::default() }
+    }
 
     fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {
         let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();

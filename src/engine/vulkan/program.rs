@@ -4,12 +4,21 @@ use super::dispatch::{Dispatch, Lowering, Upload, steps};
 use super::limits::Limits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph::plan::Plan;
+use std::collections::{BTreeMap, HashSet};
 
 /// What is recorded once and replayed.
 #[derive(Debug, Clone)]
 pub(super) struct Program {
     pub(super) dispatches: Vec<Dispatch>,
     pub(super) uploads: Vec<Upload>,
+}
+
+/// How much is recorded.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counts {
+    pub(super) dispatches: usize,
+    /// Distinct pipelines, by the name of their shader.
+    pub(super) variants: BTreeMap<&'static str, usize>,
 }
 
 impl Program {
@@ -28,6 +37,14 @@ impl Program {
             return Ok(Program { dispatches, uploads: lowering.uploads });
         }
         Err(Error::new(ErrorKind::Unsupported, format!("no shader for {}", missing.join("; "))))
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let shaders: HashSet<(&'static str, &str)> =
+            self.dispatches.iter().map(|dispatch| (dispatch.shader.source.name, dispatch.shader.head.text())).collect();
+        let mut variants = BTreeMap::new();
+        shaders.into_iter().for_each(|(name, _)| *variants.entry(name).or_default() += 1);
+        Counts { dispatches: self.dispatches.len(), variants }
     }
 
     /// Additions and multiplications of products, and how many of them are done in tiles.
