@@ -1,6 +1,8 @@
 //! [`Engine`]: where the build line ends and the run line takes over. An engine runs one graph, by names.
 
 mod account;
+#[cfg(feature = "vulkan")]
+mod choose;
 mod compare;
 mod cpu;
 pub mod reference;
@@ -10,10 +12,12 @@ mod vulkan;
 
 pub use crate::cache::Cache;
 pub use account::Account;
+#[cfg(feature = "vulkan")]
+pub use choose::{answer_probe, probe_with};
 pub use compare::{Compared, Difference, compare};
 pub use threads::Threads;
 #[cfg(feature = "vulkan")]
-pub use vulkan::{DeviceInfo, Limits, choose_device, devices};
+pub use vulkan::{DeviceInfo, Identity, Limits, choose_device, devices};
 
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::model::{Graph, Port};
@@ -199,7 +203,12 @@ pub fn load_with(
 ) -> Result<Box<dyn Engine>> {
     match backend {
         Backend::Cpu => Ok(Box::new(cpu::Cpu::new(graph, weights, threads, cache))),
-        Backend::Auto => Ok(Box::new(cpu::Cpu::new(graph, weights, threads, cache).because("auto means the CPU"))),
+        #[cfg(feature = "vulkan")]
+        Backend::Auto if weights == Weights::Stored => Ok(Box::new(choose::Auto::new(graph, threads, cache))),
+        Backend::Auto => {
+            let why = if cfg!(feature = "vulkan") { "only the CPU keeps weights so" } else { "built without Vulkan" };
+            Ok(Box::new(cpu::Cpu::new(graph, weights, threads, cache).because(why)))
+        }
         Backend::Tract | Backend::Vulkan if weights != Weights::Stored => {
             fail!(Invalid, "{backend} keeps weights as they are stored")
                 .map_err(|error: Error| error.advise("use the backend cpu for int8 weights"))
@@ -210,6 +219,44 @@ pub fn load_with(
         #[cfg(not(feature = "vulkan"))]
         Backend::Vulkan => fail!(Unsupported, "this program was built without its feature \"vulkan\""),
     }
+}
+
+/// What `undiffuse devices` tells of a device.
+#[cfg(feature = "vulkan")]
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Verdicts {
+    /// Probes on it that a signal ended.
+    pub deaths: u32,
+    /// What probes found, a graph and set of shapes each.
+    pub verdicts: Vec<Measured>,
+}
+
+/// What a probe found of a graph on a device.
+#[cfg(feature = "vulkan")]
+#[derive(Debug, Clone, Serialize)]
+pub struct Measured {
+    pub graph: std::path::PathBuf,
+    /// Of its inputs.
+    pub shapes: Vec<Vec<usize>>,
+    /// Of the CPU that it was compared with.
+    pub threads: usize,
+    /// `vulkan` or `cpu`.
+    pub engine: &'static str,
+    pub why: String,
+}
+
+/// What is kept in `cache` about `device`, as it is and with the driver that it has.
+#[cfg(feature = "vulkan")]
+pub fn verdicts(device: &DeviceInfo, cache: &Cache) -> Verdicts {
+    let measured = |(about, verdict): (choose::About, choose::Verdict)| Measured {
+        graph: about.graph,
+        shapes: about.shapes,
+        threads: about.threads,
+        engine: if verdict.is_for_device() { "vulkan" } else { "cpu" },
+        why: verdict.why(),
+    };
+    let own = choose::all(cache).into_iter().filter(|(about, _)| about.device == device.identity);
+    Verdicts { deaths: choose::deaths(&device.identity, Some(cache)), verdicts: own.map(measured).collect() }
 }
 
 /// What the CPU engine makes of a graph, before it touches a weight.

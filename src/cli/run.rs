@@ -128,7 +128,10 @@ pub fn run(args: Args) -> Result<()> {
         return compare::run(&graph, &inputs, args.tolerance, &threads, args.json);
     }
     let dumped = watch(&mut graph, &args.dump, &inputs)?;
-    let mut engine = engine::load_with(graph, args.backend, args.weights, &threads, args.cache.cache().as_ref())?;
+    // A budget is promised on the CPU alone.
+    let kept = args.memory_budget.is_some() && args.backend == Backend::Auto;
+    let backend = if kept { Backend::Cpu } else { args.backend };
+    let mut engine = engine::load_with(graph, backend, args.weights, &threads, args.cache.cache().as_ref())?;
     let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();
     let predicted = budget::keep(&mut *engine, &shapes, args.memory_budget.map(|bytes| bytes.0))?;
     engine.prepare(&shapes)?;

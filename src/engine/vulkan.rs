@@ -23,6 +23,8 @@ use crate::model::{Graph, Port};
 use crate::value::{DType, Tensor};
 use context::Context;
 pub use context::choose_device;
+pub(super) use context::{pick, wanted};
+pub use device::Identity;
 use dispatch::element;
 pub use limits::Limits;
 use program::{Counts, Program};
@@ -51,6 +53,11 @@ impl Vulkan {
         let context = Context::shared()?;
         let (inputs, outputs) = (graph.inputs().to_vec(), graph.outputs().to_vec());
         Ok(Vulkan { graph, inputs, outputs, context, state: State::Idle })
+    }
+
+    /// The device that it is on.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.context.opened.identity
     }
 
     fn draw_up(&mut self, shapes: Vec<Vec<usize>>) -> Result<()> {
@@ -86,8 +93,18 @@ pub struct DeviceInfo {
     pub kind: String,
     /// The driver and its version.
     pub driver: String,
+    /// What tells it from others, and its driver from other versions of it.
+    pub identity: Identity,
     /// What the planner may use of it.
     pub limits: Limits,
+}
+
+/// What tells them from each other, in the order of [`devices`].
+///
+/// # Errors
+/// Those of [`devices`].
+pub(super) fn identities() -> Result<Vec<Identity>> {
+    Ok(device::Machine::find()?.devices()?.into_iter().map(|device| device.identity).collect())
 }
 
 /// The devices that compute, in the order in which they are numbered: GPUs first, those of type CPU last.
@@ -98,7 +115,7 @@ pub fn devices() -> Result<Vec<DeviceInfo>> {
     let found = device::Machine::find()?.devices()?;
     let info = |device: device::Found| {
         let kind = format!("{:?}", device.kind);
-        DeviceInfo { name: device.name, kind, driver: device.driver, limits: device.limits }
+        DeviceInfo { name: device.name, kind, driver: device.driver, identity: device.identity, limits: device.limits }
     };
     Ok(found.into_iter().map(info).collect())
 }
