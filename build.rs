@@ -7,9 +7,11 @@ use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=src");
+    println!("cargo::rerun-if-changed=shaders");
     println!("cargo::rerun-if-changed=Cargo.toml");
     let mut files = vec![PathBuf::from("Cargo.toml")];
     sources(Path::new("src"), &mut files)?;
+    sources(Path::new("shaders"), &mut files)?;
     files.sort();
     let mut hasher = DefaultHasher::new();
     for file in files {

@@ -20,7 +20,7 @@ const MOST: u64 = 8_000_000_000;
 /// How exactly it is known when a file was last used: one write to the disk in so long a time.
 const DAY: Duration = Duration::from_hours(24);
 /// What ends a file's name, and what begins that of one under construction.
-const ENDINGS: [&str; 2] = ["plan", "weights"];
+const ENDINGS: [&str; 5] = ["plan", "weights", "verdict", "deaths", "devices"];
 const DRAFT: &str = ".undiffuse-";
 
 /// A folder for compiled plans and packed weights, made when it is first written to.
@@ -54,6 +54,15 @@ impl Cache {
             log::debug!("{} cannot be marked as used: {error}", file.display());
         }
         Some(mapped)
+    }
+
+    /// Names of the files of ours that end so.
+    pub(crate) fn names(&self, ending: &str) -> Vec<String> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.retain(|name| is_named(name, ending));
+        names.sort();
+        names
     }
 
     /// Begins a file of `bytes` bytes.

@@ -49,6 +49,10 @@ enum Command {
     /// List the Vulkan devices of this machine
     #[cfg(feature = "vulkan")]
     Devices(devices::Args),
+    /// Answer another process that asks what a device does
+    #[cfg(feature = "vulkan")]
+    #[command(hide = true)]
+    Probe,
 }
 
 /// Runs the command line; exit code 0 for done, 1 for failed, 2 for a command line that makes no sense, 130 for interrupted.
@@ -58,6 +62,10 @@ pub fn main() -> ExitCode {
     #[cfg(feature = "vulkan")]
     if let Some(device) = &cli.device {
         crate::engine::choose_device(device);
+    }
+    #[cfg(feature = "vulkan")]
+    if let Ok(program) = std::env::current_exe() {
+        crate::engine::probe_with(program);
     }
     match keep_within(cli.board.as_deref()).and_then(|()| run(cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,6 +84,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(args),
         #[cfg(feature = "vulkan")]
         Command::Devices(args) => devices::run(args),
+        #[cfg(feature = "vulkan")]
+        Command::Probe => crate::engine::answer_probe().map_err(anyhow::Error::from),
     }
 }
 

@@ -1,5 +1,8 @@
 //! [`Engine`]: where the build line ends and the run line takes over. An engine runs one graph, by names.
 
+mod account;
+#[cfg(feature = "vulkan")]
+mod choose;
 mod compare;
 mod cpu;
 pub mod reference;
@@ -8,11 +11,15 @@ mod threads;
 mod vulkan;
 
 pub use crate::cache::Cache;
+pub use account::Account;
+#[cfg(feature = "vulkan")]
+pub use choose::{answer_probe, probe_with};
 pub use compare::{Compared, Difference, compare};
 pub use threads::Threads;
 #[cfg(feature = "vulkan")]
 pub use vulkan::{
-    DeviceInfo, DispatchInfo, Limits, PipelineInfo, VulkanPlanned, choose_device, devices, plan_vulkan, vulkan_limits,
+    DeviceInfo, DispatchInfo, Identity, Limits, PipelineInfo, VulkanPlanned, choose_device, devices, plan_vulkan,
+    vulkan_limits,
 };
 
 use crate::error::{Error, ErrorKind, Result, fail};
@@ -49,6 +56,9 @@ pub trait Engine: Send {
     /// Whether packed weights stay in the file that they are kept in, to be read anew by every run: as little memory as can be, for a little
     /// time. Nothing changes where they are kept in none.
     fn stream(&mut self, _streamed: bool) {}
+
+    /// What runs the graph, or would run it, on what, and why.
+    fn account(&self) -> Account;
 
     /// Computes all outputs from `inputs`, which are converted to the declared float or integer type where they differ.
     ///
@@ -175,7 +185,7 @@ impl FromStr for Weights {
 }
 
 /// How floats are stored on a Vulkan device; sums are f32 in any case, and the CPU computes in f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub enum Precision {
     /// In 32 bits.
     #[default]
@@ -233,7 +243,15 @@ pub fn load_with(
     match backend {
         Backend::Cpu | Backend::Tract if precision != Precision::F32 => fail!(Invalid, "{backend} computes in f32")
             .map_err(|error: Error| error.advise("leave the precision out, or use the backend vulkan")),
-        Backend::Auto | Backend::Cpu => Ok(Box::new(cpu::Cpu::new(graph, weights, threads, cache))),
+        Backend::Cpu => Ok(Box::new(cpu::Cpu::new(graph, weights, threads, cache))),
+        #[cfg(feature = "vulkan")]
+        Backend::Auto if weights == Weights::Stored => {
+            Ok(Box::new(choose::Auto::new(graph, precision, threads, cache)))
+        }
+        Backend::Auto => {
+            let why = if cfg!(feature = "vulkan") { "only the CPU keeps weights so" } else { "built without Vulkan" };
+            Ok(Box::new(cpu::Cpu::new(graph, weights, threads, cache).because(why)))
+        }
         Backend::Tract | Backend::Vulkan if weights != Weights::Stored => {
             fail!(Invalid, "{backend} keeps weights as they are stored")
                 .map_err(|error: Error| error.advise("use the backend cpu for int8 weights"))
@@ -244,6 +262,44 @@ pub fn load_with(
         #[cfg(not(feature = "vulkan"))]
         Backend::Vulkan => fail!(Unsupported, "this program was built without its feature \"vulkan\""),
     }
+}
+
+/// What `undiffuse devices` tells of a device.
+#[cfg(feature = "vulkan")]
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Verdicts {
+    /// Probes on it that a signal ended.
+    pub deaths: u32,
+    /// What probes found, a graph and set of shapes each.
+    pub verdicts: Vec<Measured>,
+}
+
+/// What a probe found of a graph on a device.
+#[cfg(feature = "vulkan")]
+#[derive(Debug, Clone, Serialize)]
+pub struct Measured {
+    pub graph: std::path::PathBuf,
+    /// Of its inputs.
+    pub shapes: Vec<Vec<usize>>,
+    /// Of the CPU that it was compared with.
+    pub threads: usize,
+    /// `vulkan` or `cpu`.
+    pub engine: &'static str,
+    pub why: String,
+}
+
+/// What is kept in `cache` about `device`, as it is and with the driver that it has.
+#[cfg(feature = "vulkan")]
+pub fn verdicts(device: &DeviceInfo, cache: &Cache) -> Verdicts {
+    let measured = |(about, verdict): (choose::About, choose::Verdict)| Measured {
+        graph: about.graph,
+        shapes: about.shapes,
+        threads: about.threads,
+        engine: if verdict.is_for_device() { "vulkan" } else { "cpu" },
+        why: verdict.why(),
+    };
+    let own = choose::all(cache).into_iter().filter(|(about, _)| about.device == device.identity);
+    Verdicts { deaths: choose::deaths(&device.identity, Some(cache)), verdicts: own.map(measured).collect() }
 }
 
 /// What the CPU engine makes of a graph, before it touches a weight.

@@ -162,6 +162,8 @@ impl Pipeline {
             cancel,
         } = options;
         let decoder_tile = decoder_tile.map(NonZeroUsize::get);
+        // What a driver takes is not known: a budget is promised on the CPU alone.
+        let backend = if budget.is_some() && backend == Backend::Auto { Backend::Cpu } else { backend };
         let threads = Threads::new(threads)?;
         let machine = Machine { backend, weights, precision, threads, cache, low_memory, streamed: false };
         let (unet, vae) = (model.stage(Role::Denoiser)?, model.stage(Role::Decoder)?);
@@ -265,8 +267,11 @@ impl Pipeline {
         memory: Arrangement,
     ) -> Report {
         let scheduler = self.model.scheduler().warning().filter(|_| request.sampler.is_none()).map(str::to_owned);
-        let warnings: Vec<String> = scheduler.into_iter().chain(cut).collect();
+        let mut warnings: Vec<String> = scheduler.into_iter().chain(cut).collect();
         warnings.iter().for_each(|warning| log::warn!("{warning}"));
+        let stages = vec![self.text.runner.report(), self.denoiser.runner.report(), self.decoder.runner.report()];
+        // Warned of when it happened.
+        warnings.extend(stages.iter().filter_map(|stage| stage.account.fell.clone()));
         Report {
             prompt: request.prompt.as_str().to_owned(),
             negative: settings.negative.clone(),
@@ -279,7 +284,7 @@ impl Pipeline {
             size: settings.decoded,
             display_size: settings.shown,
             threads: self.machine.threads.count(),
-            stages: vec![self.text.runner.report(), self.denoiser.runner.report(), self.decoder.runner.report()],
+            stages,
             steps_ms: steps.iter().copied().map(milliseconds).collect(),
             total_ms: milliseconds(total),
             warnings,

@@ -114,6 +114,10 @@ fn json_is_one_object_with_everything() {
     let stages: Vec<_> =
         json["stages"].as_array().unwrap().iter().map(|s| (s["stage"].clone(), s["engine"].clone())).collect();
     assert_eq!(stages, ["text_encoder", "unet", "vae_decoder"].map(|name| (json!(name), json!("cpu"))));
+    for stage in json["stages"].as_array().unwrap() {
+        assert_eq!((&stage["device"], &stage["dispatches"], &stage["variants"]), (&json!(null), &json!(0), &json!({})));
+        assert!(stage["cpu_nodes"].as_u64() > Some(0) && stage["why"].as_str() > Some(""), "{stage}");
+    }
     assert!(
         json["stages"]
             .as_array()

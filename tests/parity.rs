@@ -95,7 +95,7 @@ fn check(model: &str, case: &'static str) {
 fn check_on(golden: &Golden, backend: Backend, engine: &str) {
     let made = golden.generate(backend, 1);
     for stage in &made.report.stages {
-        assert_eq!(stage.engine, engine, "{} ran elsewhere", stage.stage);
+        assert_eq!(stage.account.engine, engine, "{} ran elsewhere", stage.stage);
     }
     check_timesteps(golden, &made);
     check_latents(golden, &made);

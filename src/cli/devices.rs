@@ -1,6 +1,6 @@
-//! `undiffuse devices`: what Vulkan offers.
+//! `undiffuse devices`: what Vulkan offers, and what was measured of it.
 
-use crate::engine::{self, DeviceInfo};
+use crate::engine::{self, DeviceInfo, Measured, Verdicts};
 use std::fmt::Write;
 
 /// Options of `devices`.
@@ -9,6 +9,8 @@ pub struct Args {
     /// Print JSON instead of text
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    cache: super::cache::Args,
 }
 
 /// Runs `devices`.
@@ -16,25 +18,46 @@ pub struct Args {
 /// # Errors
 /// Where there is no Vulkan.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let devices = engine::devices()?;
+    let cache = args.cache.cache();
+    let told = |device: DeviceInfo| {
+        let verdicts = cache.as_ref().map_or(Verdicts::default(), |cache| engine::verdicts(&device, cache));
+        Told { device, verdicts }
+    };
+    let devices: Vec<Told> = engine::devices()?.into_iter().map(told).collect();
     if args.json {
         return super::print(&format!("{}\n", serde_json::to_string_pretty(&devices)?));
     }
     super::print(&listing(&devices))
 }
 
-fn listing(devices: &[DeviceInfo]) -> String {
+/// A device, and what was measured of it.
+#[derive(serde::Serialize)]
+struct Told {
+    #[serde(flatten)]
+    device: DeviceInfo,
+    #[serde(flatten)]
+    verdicts: Verdicts,
+}
+
+fn listing(devices: &[Told]) -> String {
     if devices.is_empty() {
         return "Vulkan is there, and has no device that computes\n".into();
     }
     let mut text = String::new();
-    for (index, DeviceInfo { name, kind, driver, limits }) in devices.iter().enumerate() {
+    for (index, Told { device, verdicts }) in devices.iter().enumerate() {
+        let DeviceInfo { name, kind, driver, limits, .. } = device;
         let (shared, invocations) = (limits.shared >> 10, limits.invocations);
         let _ = writeln!(
             text,
             "{index}  {name}  {kind}  {driver}  shared {shared} KiB, {invocations} invocations, bindings of {} MiB",
             limits.range >> 20
         );
+        if verdicts.deaths > 0 {
+            let _ = writeln!(text, "   {} probes died on it", verdicts.deaths);
+        }
+        for Measured { graph, shapes, threads, engine, why } in &verdicts.verdicts {
+            let _ = writeln!(text, "   {engine}  {} {shapes:?}, {threads} threads: {why}", graph.display());
+        }
     }
     text
 }
@@ -42,7 +65,7 @@ fn listing(devices: &[DeviceInfo]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Limits;
+    use crate::engine::{Identity, Limits};
 
     #[test]
     fn devices_are_numbered() {
@@ -51,10 +74,21 @@ mod tests {
             kind: "IntegratedGpu".into(),
             driver: "v3dv 23.2".into(),
             limits: Limits::LEAST,
+            identity: Identity::default(),
         };
-        let text = listing(&[device("V3D 7.1.7"), device("other")]);
+        let measured = Measured {
+            graph: "m.onnx".into(),
+            shapes: vec![vec![1, 4]],
+            threads: 2,
+            engine: "cpu",
+            why: "measured".into(),
+        };
+        let told =
+            |name| Told { device: device(name), verdicts: Verdicts { deaths: 1, verdicts: vec![measured.clone()] } };
+        let text = listing(&[told("V3D 7.1.7"), told("other")]);
         assert!(text.starts_with("0  V3D 7.1.7  IntegratedGpu  v3dv 23.2  shared 16 KiB, 256 invocations"), "{text}");
-        assert!(text.lines().nth(1).is_some_and(|line| line.starts_with("1  other")), "{text}");
+        assert!(text.contains("\n1  other"), "{text}");
+        assert!(text.contains("1 probes died") && text.contains("cpu  m.onnx [[1, 4]], 2 threads: measured"), "{text}");
         assert!(listing(&[]).contains("no device"));
     }
 }

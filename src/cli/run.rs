@@ -5,7 +5,7 @@ mod compare;
 
 use super::bytes::Bytes;
 use super::inspect::Axis;
-use crate::engine::{self, Backend, Engine, Outputs, Precision, Threads, Weights};
+use crate::engine::{self, Account, Backend, Engine, Outputs, Precision, Threads, Weights};
 use crate::model::{Dim, Graph, Port};
 use crate::sampler::{Noise, TorchNoise};
 use crate::value::{DType, Data, Tensor, elements};
@@ -131,8 +131,11 @@ pub fn run(args: Args) -> Result<()> {
         return compare::run(&graph, &inputs, args.tolerance, &threads, args.json);
     }
     let dumped = watch(&mut graph, &args.dump, &inputs)?;
+    // A budget is promised on the CPU alone.
+    let kept = args.memory_budget.is_some() && args.backend == Backend::Auto;
+    let backend = if kept { Backend::Cpu } else { args.backend };
     let mut engine =
-        engine::load_with(graph, args.backend, args.weights, args.precision, &threads, args.cache.cache().as_ref())?;
+        engine::load_with(graph, backend, args.weights, args.precision, &threads, args.cache.cache().as_ref())?;
     let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();
     let predicted = budget::keep(&mut *engine, &shapes, args.memory_budget.map(|bytes| bytes.0))?;
     engine.prepare(&shapes)?;
@@ -245,6 +248,15 @@ fn write<'a>(outputs: &Outputs, wanted: impl Iterator<Item = (&'a str, &'a Path)
     Ok(())
 }
 
+/// What `--json` prints.
+#[derive(serde::Serialize)]
+struct Told {
+    #[serde(flatten)]
+    account: Account,
+    #[serde(flatten)]
+    object: Value,
+}
+
 fn report(
     args: &Args,
     engine: &dyn Engine,
@@ -256,9 +268,10 @@ fn report(
     if args.json {
         let outputs: Vec<Value> = outputs.iter().map(|(name, tensor)| described(name, tensor)).collect();
         let object = json!({
-            "model": args.model, "engine": engine.name(), "load_ms": load_ms, "runs_ms": runs_ms,
+            "model": args.model, "load_ms": load_ms, "runs_ms": runs_ms,
             "predicted_peak_bytes": predicted, "peak_rss_bytes": peak, "outputs": outputs,
         });
+        let object = Told { account: engine.account(), object };
         super::print(&(serde_json::to_string_pretty(&object)? + "\n"))?;
         return Ok(());
     }

@@ -21,8 +21,9 @@ pub(super) use memory::{Place, memory};
 pub(super) use profile::profile;
 pub(super) use watched::Watched;
 
+use super::account::ASKED;
 use super::reference::Reference;
-use super::{Cache, Engine, Footprint, Outputs, Threads, Weights};
+use super::{Account, Cache, Engine, Footprint, Outputs, Threads, Weights};
 use crate::cache::{Publishing, not_kept};
 use crate::caught::catch;
 use crate::error::{Error, ErrorKind, Result, fail};
@@ -51,6 +52,7 @@ pub(crate) struct Cpu {
     saved: Option<Saved>,
     publishing: Vec<Publishing>,
     streamed: bool,
+    why: String,
 }
 
 enum State {
@@ -88,7 +90,13 @@ impl Cpu {
             store: Store::default(),
             publishing: Vec::new(),
             streamed: false,
+            why: ASKED.into(),
         }
+    }
+
+    /// Says why it was chosen where nobody asked for it.
+    pub(super) fn because(self, why: impl Into<String>) -> Cpu {
+        Cpu { why: why.into(), ..self }
     }
 
     /// Finds or makes a plan for `shapes`, unless it is at hand.
@@ -271,6 +279,19 @@ impl Engine for Cpu {
 
     fn stream(&mut self, streamed: bool) {
         self.streamed = streamed;
+    }
+
+    fn account(&self) -> Account {
+        let cpu_nodes = match &self.state {
+            State::Idle => 0,
+            State::Planned { plan, .. } => plan.steps.len(),
+            State::Ready(ready) => ready.plan.steps.len(),
+            State::Fallback(reference) => {
+                let why = format!("{}; an operator of the graph has no step in the CPU engine", self.why);
+                return Account { why, ..reference.account() };
+            }
+        };
+        Account { engine: "cpu", cpu_nodes, why: self.why.clone(), ..Account::default() }
     }
 
     fn run(&mut self, given: &[(&str, &Tensor)]) -> Result<Outputs> {

@@ -1,6 +1,7 @@
 //! tract runs the whole graph as it is: the floor, and what other engines are compared with.
 
-use super::{Engine, Footprint, Outputs, Threads};
+use super::account::ASKED;
+use super::{Account, Engine, Footprint, Outputs, Threads};
 use crate::caught::catch;
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::model::{Graph, Port, datum_type, foreign};
@@ -119,6 +120,11 @@ impl Engine for Reference {
             return Ok(());
         }
         self.compile(shapes).map_err(|error| error.in_file(&self.file))
+    }
+
+    fn account(&self) -> Account {
+        let cpu_nodes = self.ready.as_ref().map_or(0, |ready| ready.plan.model().nodes().len());
+        Account { engine: self.name(), cpu_nodes, why: ASKED.into(), ..Account::default() }
     }
 
     fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {

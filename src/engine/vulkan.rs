@@ -15,7 +15,8 @@ mod shader;
 #[cfg(test)]
 mod tests;
 
-use super::{Engine, Footprint, Memory, Outputs, Precision};
+use super::account::ASKED;
+use super::{Account, Engine, Footprint, Memory, Outputs, Precision};
 use crate::caught::catch;
 use crate::error::{Error, Result, fail};
 use crate::graph::plan::Plan;
@@ -24,10 +25,12 @@ use crate::model::{Graph, Port};
 use crate::value::{DType, Tensor};
 use context::Context;
 pub use context::choose_device;
+pub(super) use context::{pick, wanted};
+pub use device::Identity;
 use dispatch::element;
 pub use limits::Limits;
 pub use planned::{DispatchInfo, PipelineInfo, VulkanPlanned, plan_vulkan, vulkan_limits};
-use program::Program;
+use program::{Counts, Program};
 use ready::Ready;
 use std::sync::Arc;
 
@@ -44,7 +47,7 @@ pub(crate) struct Vulkan {
 enum State {
     Idle,
     Planned { shapes: Vec<Vec<usize>>, plan: Box<Plan>, program: Program },
-    Ready { shapes: Vec<Vec<usize>>, ready: Box<Ready>, memory: Memory, outputs: Vec<Vec<usize>> },
+    Ready { shapes: Vec<Vec<usize>>, ready: Box<Ready>, memory: Memory, outputs: Vec<Vec<usize>>, counts: Counts },
 }
 
 impl Vulkan {
@@ -54,6 +57,11 @@ impl Vulkan {
         let context = Context::shared()?;
         let (inputs, outputs) = (graph.inputs().to_vec(), graph.outputs().to_vec());
         Ok(Vulkan { graph, precision, inputs, outputs, context, state: State::Idle })
+    }
+
+    /// The device that it is on.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.context.opened.identity
     }
 
     fn draw_up(&mut self, shapes: Vec<Vec<usize>>) -> Result<()> {
@@ -90,8 +98,18 @@ pub struct DeviceInfo {
     pub kind: String,
     /// The driver and its version.
     pub driver: String,
+    /// What tells it from others, and its driver from other versions of it.
+    pub identity: Identity,
     /// What the planner may use of it.
     pub limits: Limits,
+}
+
+/// What tells them from each other, in the order of [`devices`].
+///
+/// # Errors
+/// Those of [`devices`].
+pub(super) fn identities() -> Result<Vec<Identity>> {
+    Ok(device::Machine::find()?.devices()?.into_iter().map(|device| device.identity).collect())
 }
 
 /// The devices that compute, in the order in which they are numbered: GPUs first, those of type CPU last.
@@ -102,7 +120,7 @@ pub fn devices() -> Result<Vec<DeviceInfo>> {
     let found = device::Machine::find()?.devices()?;
     let info = |device: device::Found| {
         let kind = format!("{:?}", device.kind);
-        DeviceInfo { name: device.name, kind, driver: device.driver, limits: device.limits }
+        DeviceInfo { name: device.name, kind, driver: device.driver, identity: device.identity, limits: device.limits }
     };
     Ok(found.into_iter().map(info).collect())
 }
@@ -176,16 +194,26 @@ impl Engine for Vulkan {
         let State::Planned { shapes, plan, program } = std::mem::replace(&mut self.state, State::Idle) else {
             return Ok(());
         };
-        let (memory, outputs) = (memory_of(&plan, &program), shapes_of(&plan));
+        let (memory, outputs, counts) = (memory_of(&plan, &program), shapes_of(&plan), program.counts());
         let context = self.context.clone();
         let ready = catch("the Vulkan engine", "uploading weights", || Ready::new(context, *plan, &program))
             .map_err(|error| self.in_file(error))?;
-        self.state = State::Ready { shapes, ready: Box::new(ready), memory, outputs };
+        self.state = State::Ready { shapes, ready: Box::new(ready), memory, outputs, counts };
         Ok(())
     }
 
     /// Weights lie on the device.
     fn stream(&mut self, _: bool) {}
+
+    fn account(&self) -> Account {
+        let Counts { dispatches, variants } = match &self.state {
+            State::Idle => Counts::default(),
+            State::Planned { program, .. } => program.counts(),
+            State::Ready { counts, .. } => counts.clone(),
+        };
+        let device = Some(self.context.opened.name.clone());
+        Account { engine: self.name(), device, dispatches, variants, why: ASKED.into(), ..Account::default() }
+    }
 
     fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {
         let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();

@@ -5,14 +5,16 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::{Arrangement, Parameters, Size};
+use crate::engine::Account;
 
 /// Where the time of one stage went.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StageReport {
     /// The stage's directory: `text_encoder`, `unet`, `vae_decoder`, …
     pub stage: String,
-    /// What ran it.
-    pub engine: String,
+    /// What ran it, on what, and why.
+    #[serde(flatten)]
+    pub account: Account,
     /// Reading the file and preparing the graph; 0 where it was ready from an earlier picture.
     pub load_ms: f64,
     /// Running it, over all its calls.

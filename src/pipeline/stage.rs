@@ -6,7 +6,7 @@ use std::time::Duration;
 use half::f16;
 
 use super::report::{StageReport, milliseconds, timed};
-use crate::engine::{self, Backend, Cache, Engine, Footprint, Outputs, Precision, Threads, Weights};
+use crate::engine::{self, Account, Backend, Cache, Engine, Footprint, Outputs, Precision, Threads, Weights};
 use crate::error::Result;
 use crate::model::{Graph, Port, Stage};
 use crate::value::{Data, Tensor};
@@ -29,7 +29,8 @@ pub(super) struct StageRunner {
     machine: Machine,
     graph: Option<Graph>,
     engine: Option<Box<dyn Engine>>,
-    engine_name: &'static str,
+    /// Of the engine that is gone.
+    account: Account,
     load: Duration,
     run: Duration,
 }
@@ -42,7 +43,7 @@ impl StageRunner {
             machine: machine.clone(),
             graph: (!machine.low_memory).then_some(graph),
             engine: None,
-            engine_name: "",
+            account: Account::default(),
             load: Duration::ZERO,
             run: Duration::ZERO,
         }
@@ -85,7 +86,6 @@ impl StageRunner {
         let Some(engine) = self.engine.as_mut() else { return Ok(()) };
         let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();
         engine.prepare(&shapes).map_err(|error| error.in_file(&self.stage.file))?;
-        self.engine_name = engine.name();
         Ok(())
     }
 
@@ -131,8 +131,10 @@ impl StageRunner {
 
     /// Ends the stage's turn: with little memory it is dropped.
     pub fn finish(&mut self) {
-        if self.machine.low_memory {
-            self.engine = None;
+        if self.machine.low_memory
+            && let Some(engine) = self.engine.take()
+        {
+            self.account = engine.account();
         }
     }
 
@@ -141,7 +143,7 @@ impl StageRunner {
         let (load, run) = (std::mem::take(&mut self.load), std::mem::take(&mut self.run));
         StageReport {
             stage: self.stage.name.clone(),
-            engine: self.engine_name.to_owned(),
+            account: self.engine.as_ref().map_or_else(|| self.account.clone(), |engine| engine.account()),
             load_ms: milliseconds(load),
             run_ms: milliseconds(run),
         }

@@ -28,6 +28,28 @@ pub fn choose_device(device: &str) {
     *CHOSEN.lock().unwrap_or_else(PoisonError::into_inner) = Some(device.to_owned());
 }
 
+/// The name or number of the device that is wanted, where one is.
+pub(in crate::engine) fn wanted() -> Option<String> {
+    let chosen = CHOSEN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    chosen.or_else(|| std::env::var(DEVICE).ok())
+}
+
+/// That of `devices` which is `wanted`, by its number or a part of its name, else the first that is no CPU.
+pub(in crate::engine) fn pick<'a, T>(
+    devices: &'a [T],
+    wanted: Option<&str>,
+    name: impl Fn(&T) -> &str,
+    is_cpu: impl Fn(&T) -> bool,
+) -> Option<&'a T> {
+    match wanted {
+        None => devices.iter().find(|device| !is_cpu(device)),
+        Some(wanted) => match wanted.parse::<usize>() {
+            Ok(index) => devices.get(index),
+            Err(_) => devices.iter().find(|device| name(device).contains(wanted)),
+        },
+    }
+}
+
 pub(super) struct Context {
     pub(super) opened: Opened,
     pub(super) allocator: Allocator,
@@ -114,11 +136,6 @@ impl Context {
     }
 }
 
-fn wanted() -> Option<String> {
-    let chosen = CHOSEN.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    chosen.or_else(|| std::env::var(DEVICE).ok())
-}
-
 /// Name and limits of the device that would be opened, and whether it was named; `None` where none was named and there is none.
 ///
 /// # Errors
@@ -136,14 +153,7 @@ pub(super) fn limits_of_wanted() -> Result<Option<(String, Limits, bool)>> {
 /// The device of this number or name, else the first that is no CPU.
 fn choose<'a>(devices: &'a [Found], wanted: Option<&str>) -> Result<&'a Found> {
     let names = || devices.iter().map(|device| device.name.as_str()).collect::<Vec<_>>().join(", ");
-    let cpu = vulkano::device::physical::PhysicalDeviceType::Cpu;
-    let chosen = match wanted {
-        None => devices.iter().find(|device| device.kind != cpu),
-        Some(wanted) => match wanted.parse::<usize>() {
-            Ok(index) => devices.get(index),
-            Err(_) => devices.iter().find(|device| device.name.contains(wanted)),
-        },
-    };
+    let chosen = pick(devices, wanted, |device| &device.name, |device| device.identity.is_cpu);
     let Some(found) = chosen else {
         let missing = match wanted {
             Some(wanted) => format!("no Vulkan device \"{wanted}\" among {}: {}", devices.len(), names()),

@@ -32,12 +32,30 @@ pub(super) struct Machine {
     messenger: Option<DebugUtilsMessenger>,
 }
 
+/// What tells a device from others, and its driver from other versions of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+pub struct Identity {
+    /// `deviceName`.
+    pub name: String,
+    /// `vendorID`.
+    pub vendor: u32,
+    /// `deviceID`.
+    pub device: u32,
+    /// `driverVersion`.
+    pub version: u32,
+    /// `pipelineCacheUUID`.
+    pub cache: [u8; 16],
+    /// Whether it is of type CPU.
+    pub is_cpu: bool,
+}
+
 /// A device that can be opened.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) name: String,
     pub(super) kind: PhysicalDeviceType,
     pub(super) driver: String,
+    pub(super) identity: Identity,
     pub(super) limits: Limits,
     physical: Arc<PhysicalDevice>,
     family: u32,
@@ -46,6 +64,7 @@ pub(super) struct Found {
 /// An open device.
 pub(super) struct Opened {
     pub(super) name: String,
+    pub(super) identity: Identity,
     pub(super) limits: Limits,
     pub(super) device: Arc<Device>,
     pub(super) queue: Arc<Queue>,
@@ -101,7 +120,8 @@ impl Machine {
         let (device, mut queues) = Device::new(found.physical.clone(), create)
             .map_err(|error| failed("open the Vulkan device", error).in_field(&found.name))?;
         let Some(queue) = queues.next() else { return fail!(Engine, "{} gives no queue", found.name) };
-        Ok(Opened { name: found.name.clone(), limits: found.limits, device, queue, _messenger: self.messenger })
+        let (name, identity, limits) = (found.name.clone(), found.identity.clone(), found.limits);
+        Ok(Opened { name, identity, limits, device, queue, _messenger: self.messenger })
     }
 }
 
@@ -123,12 +143,21 @@ impl Found {
             buffers: p.max_per_stage_descriptor_storage_buffers,
         };
         let limits = crate::board::chosen().map_or(limits, |board| board.vulkan.clamp(limits));
+        let identity = Identity {
+            name: p.device_name.clone(),
+            vendor: p.vendor_id,
+            device: p.device_id,
+            version: p.driver_version,
+            cache: p.pipeline_cache_uuid,
+            is_cpu: p.device_type == PhysicalDeviceType::Cpu,
+        };
         let driver =
             format!("{} {}", p.driver_name.as_deref().unwrap_or("driver"), p.driver_info.as_deref().unwrap_or(""));
         Some(Found {
             name: p.device_name.clone(),
             kind: p.device_type,
             driver: driver.trim().into(),
+            identity,
             limits,
             physical,
             family,

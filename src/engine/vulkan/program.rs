@@ -6,12 +6,21 @@ use crate::engine::Precision;
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::graph::plan::{At, Plan};
 use crate::value::DType;
+use std::collections::{BTreeMap, HashSet};
 
 /// What is recorded once and replayed.
 #[derive(Debug, Clone)]
 pub(super) struct Program {
     pub(super) dispatches: Vec<Dispatch>,
     pub(super) uploads: Vec<Upload>,
+}
+
+/// How much is recorded.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counts {
+    pub(super) dispatches: usize,
+    /// Distinct pipelines, by the name of their shader.
+    pub(super) variants: BTreeMap<&'static str, usize>,
 }
 
 impl Program {
@@ -45,6 +54,14 @@ impl Program {
         };
         let floats = |index: &usize| plan.buffers[*index].dtype == DType::F32;
         (0..plan.buffers.len()).filter(floats).filter(|index| !seen(index)).filter(in_pairs).collect()
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let shaders: HashSet<(&'static str, &str)> =
+            self.dispatches.iter().map(|dispatch| (dispatch.shader.source.name, dispatch.shader.head.text())).collect();
+        let mut variants = BTreeMap::new();
+        shaders.into_iter().for_each(|(name, _)| *variants.entry(name).or_default() += 1);
+        Counts { dispatches: self.dispatches.len(), variants }
     }
 
     /// Additions and multiplications of products, and how many of them are done in tiles.
