@@ -103,7 +103,8 @@ fn power(a: f32, b: f32) -> f32 {
     return select(magnitude, -magnitude, odd);
 }
 
-// Two numbers as halves in a word, the nearest that a half holds; what is larger than the greatest half becomes that.
+// Two numbers as halves in a word, the nearest that a half holds; what is larger than the greatest half becomes that, infinities stay.
 fn half_pair(v: vec2f) -> u32 {
-    return pack2x16float(clamp(v, vec2f(-65504.0), vec2f(65504.0)));
+    let held = clamp(v, vec2f(-65504.0), vec2f(65504.0));
+    return pack2x16float(select(held, v, abs(v) > vec2f(3.4028235e38)));
 }

@@ -34,7 +34,6 @@ fn made(model: &Path, backend: &str, more: &[&str]) -> (image::RgbImage, String)
     if let Some(size) = &size {
         arguments.extend(["--size", size]);
     }
-    arguments.extend(more);
     let output = undiffuse(&arguments);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{model} on {backend}: {said}");
