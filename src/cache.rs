@@ -57,6 +57,7 @@ impl Cache {
     }
 
     /// Names of the files of ours that end so.
+    #[cfg(feature = "vulkan")]
     pub(crate) fn names(&self, ending: &str) -> Vec<String> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
