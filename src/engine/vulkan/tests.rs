@@ -125,8 +125,10 @@ pub(super) fn error([cpu, device]: &[Tensor; 2]) -> f64 {
 
 /// Sums of products in another order.
 pub(super) const SUMS: f64 = 2e-5;
-/// Halves: 2^-11 of weights and of results, which are up to a few deviations large, and of what lies between where a step was split.
-pub(super) const HALVES: f64 = 1e-2;
+/// Halves: 2^-11 of weights and of results, which are up to a few deviations large.
+pub(super) const HALVES: f64 = 5e-3;
+/// Halves, where a step was split and what lies between its parts are halves too.
+pub(super) const SPLIT_HALVES: f64 = 1e-2;
 /// Functions of single numbers.
 pub(super) const POINTS: f64 = 5e-6;
 
