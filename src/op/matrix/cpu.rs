@@ -1,7 +1,7 @@
 //! Blocked products on the CPU.
 
 use super::super::activation::Activation;
-use super::super::prefetch::{LINE, prefetch};
+use super::super::prefetch::parts;
 use super::super::tasks::{Shared, lines, share, split};
 use super::pack::{Dynamic, PANEL, Packed, even, stretches};
 use super::tile::{ROWS, Tile};
@@ -73,11 +73,11 @@ impl Right<'_> {
         }
     }
 
-    /// The bytes that [`Right::panel`] reads one after the other.
+    /// The bytes that [`Right::panel`] reads one after the other; none where there is no such panel.
     fn stored(&self, panel: usize, rows: Range<usize>) -> &[u8] {
         match self {
-            Right::Packed(packed) => packed.stored(panel, rows),
-            Right::Dynamic(_) => &[],
+            Right::Packed(packed) if panel < packed.panels() => packed.stored(panel, rows),
+            _ => &[],
         }
     }
 
@@ -184,7 +184,6 @@ struct Task<'a, 'p, R> {
 }
 
 /// A panel over one part of `K`.
-#[derive(Clone)]
 struct Piece {
     panel: usize,
     step: usize,
@@ -210,14 +209,16 @@ impl<R: Rows> WithSimd for Task<'_, '_, R> {
         let work = Work { product, places, table, out, last: depths.len() - 1 };
         let resident = rows * product.rows.segments() * product.rows.length() <= RESIDENT;
         let (first, count, steps) = (panels.start, panels.len(), depths.len());
+        let piece = |panel: usize, step: usize| Piece { panel, step, rows: product.panel_rows(&depths[step]) };
         let block = |index: usize| {
             let (panel, step) = if resident { (index / steps, index % steps) } else { (index % count, index / count) };
-            Piece { panel: first + panel, step, rows: product.panel_rows(&depths[step]) }
+            piece(first + panel, step)
         };
         for index in 0..count * steps {
             let this = block(index);
-            let next = if index + 1 < count * steps { block(index + 1) } else { this.clone() };
-            let ahead = product.right.stored(next.panel, next.rows.clone());
+            // After the last block this thread most probably goes on with the next task, which has the next panels.
+            let next = if index + 1 < count * steps { block(index + 1) } else { piece(panels.end, 0) };
+            let ahead = product.right.stored(next.panel, next.rows);
             work.block(simd, &this, &depths[this.step], widened, ahead);
         }
     }
@@ -256,13 +257,12 @@ impl<R: Rows> Work<'_, '_, R> {
         let Piece { panel, step, ref rows } = *piece;
         let right = self.product.right;
         let weights = right.panel(panel, rows.clone(), widened);
-        let mut ahead = ahead.chunks(ahead.len().div_ceil(self.places.len()).next_multiple_of(LINE).max(LINE));
+        let mut ahead = parts(ahead, self.places.len());
         let Columns { first, all: columns } = self.product.place;
         let width = PANEL.min(right.columns() - panel * PANEL);
         let first = first + panel * PANEL;
         let bias = bias_panel(self.product.epilogue, first, width);
         for place in &self.places {
-            prefetch(ahead.next().unwrap_or_default());
             let count = place.rows.len();
             let mut edge = [0f32; ROWS * PANEL];
             let whole = width == PANEL;
@@ -296,6 +296,7 @@ impl<R: Rows> Work<'_, '_, R> {
                 start_stride,
                 out,
                 out_stride,
+                ahead: ahead.next().unwrap_or_default(),
             };
             // SAFETY: the table has `segments * count` addresses from there on, of `length` floats each; the panel has a row for each of them.
             unsafe { tile.run(simd) };

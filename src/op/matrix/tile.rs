@@ -2,6 +2,7 @@
 // Loops with constant bounds over arrays of vectors, which have to unroll.
 #![allow(clippy::needless_range_loop)]
 
+use super::super::prefetch::Ahead;
 use super::pack::PANEL;
 use pulp::Simd;
 
@@ -10,7 +11,7 @@ pub(crate) const ROWS: usize = 6;
 
 /// One tile's work: `out[r][n] = start[r][n] + sum over segments, k: rows[segment][r][offset + k] * panel[segment][k][n]`.
 #[derive(Clone, Copy)]
-pub(crate) struct Tile {
+pub(crate) struct Tile<'a> {
     /// Addresses of `count` rows for every segment.
     pub(crate) rows: *const *const f32,
     pub(crate) count: usize,
@@ -24,9 +25,11 @@ pub(crate) struct Tile {
     pub(crate) start_stride: usize,
     pub(crate) out: *mut f32,
     pub(crate) out_stride: usize,
+    /// What is read next.
+    pub(crate) ahead: &'a [u8],
 }
 
-impl Tile {
+impl Tile<'_> {
     /// Computes the tile.
     ///
     /// # Safety
@@ -51,19 +54,20 @@ impl Tile {
         // SAFETY: the caller's promise; a constant picks the only `V` for which vectors make up a panel.
         unsafe {
             match self.count {
-                1 => self.sums::<S, 1, V, 4>(simd),
-                2 => self.sums::<S, 2, V, 2>(simd),
-                3 => self.sums::<S, 3, V, 1>(simd),
-                4 => self.sums::<S, 4, V, 1>(simd),
-                5 => self.sums::<S, 5, V, 1>(simd),
-                _ => self.sums::<S, 6, V, 1>(simd),
+                1 => self.sums::<S, 1, V, 4, 1>(simd),
+                2 => self.sums::<S, 2, V, 2, 2>(simd),
+                3 => self.sums::<S, 3, V, 1, 4>(simd),
+                4 => self.sums::<S, 4, V, 1, 4>(simd),
+                5 => self.sums::<S, 5, V, 1, 4>(simd),
+                _ => self.sums::<S, 6, V, 1, 4>(simd),
             }
         }
     }
 
-    /// `C` chains of sums, so that few rows do not wait for one multiplication after the other.
+    /// `C` chains of sums, so that few rows do not wait for one multiplication after the other, `U` times in a row, which leaves little to do but the
+    /// multiplications.
     #[inline(always)]
-    unsafe fn sums<S: Simd, const R: usize, const V: usize, const C: usize>(self, simd: S) {
+    unsafe fn sums<S: Simd, const R: usize, const V: usize, const C: usize, const U: usize>(self, simd: S) {
         let mut sums = [[[simd.splat_f32s(0.0); V]; R]; C];
         // SAFETY: addresses are in bounds by the caller's promise, and vectors may be read and written unaligned.
         unsafe {
@@ -74,18 +78,20 @@ impl Tile {
                 }
             }
             let mut panel = self.panel;
+            let mut ahead = Ahead::new(self.ahead, self.segments * (self.length / (C * U)));
             for segment in 0..self.segments {
                 let mut rows = [self.panel; R];
                 for r in 0..R {
                     rows[r] = (*self.rows.add(segment * R + r)).add(self.offset);
                 }
-                let whole = self.length / C * C;
+                let whole = self.length / (C * U) * (C * U);
                 let mut k = 0;
                 while k < whole {
-                    for chain in 0..C {
-                        step::<S, R, V>(simd, &mut sums[chain], &rows, k + chain, panel.add((k + chain) * PANEL));
+                    ahead.ask();
+                    for next in 0..C * U {
+                        step::<S, R, V>(simd, &mut sums[next % C], &rows, k + next, panel.add((k + next) * PANEL));
                     }
-                    k += C;
+                    k += C * U;
                 }
                 while k < self.length {
                     step::<S, R, V>(simd, &mut sums[0], &rows, k, panel.add(k * PANEL));

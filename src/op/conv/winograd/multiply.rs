@@ -5,6 +5,7 @@
 use super::super::super::activation::Activation;
 use super::super::super::matrix::pack::{STRETCH, even, stretches};
 use super::super::super::matrix::tile::{ROWS, Tile};
+use super::super::super::prefetch::parts;
 use super::super::super::tasks::Shared;
 use super::transform::{self, Filter, Sink, Source};
 use super::{Call, PANEL, Packed, Sizes};
@@ -39,7 +40,8 @@ impl<F: Filter<A, M>, const A: usize, const M: usize> WithSimd for Multiply<'_, 
         let Task { call, sizes, packed, panel, first, tiles, from, out, scratch } = self.0;
         let (widened, rest) = scratch.split_at_mut(9 * STRETCH * PANEL);
         let (weights, sums) = rest.split_at_mut(sizes.places * sizes.weight_plane);
-        for channels in stretches(9, sizes.inputs) {
+        let mut stretches = stretches(9, sizes.inputs).peekable();
+        while let Some(channels) = stretches.next() {
             transform_weights::<S, F, A, M>(
                 simd,
                 packed,
@@ -49,7 +51,8 @@ impl<F: Filter<A, M>, const A: usize, const M: usize> WithSimd for Multiply<'_, 
                 weights,
                 sizes.weight_plane,
             );
-            let products = Products { sizes, tiles: tiles.clone(), channels, from };
+            let ahead = stored_next(packed, panel, stretches.peek());
+            let products = Products { sizes, tiles: tiles.clone(), channels, from, ahead };
             products.add(simd, weights, sums);
         }
         let sums = Cell::from_mut(sums);
@@ -57,6 +60,15 @@ impl<F: Filter<A, M>, const A: usize, const M: usize> WithSimd for Multiply<'_, 
         for (index, tile) in tiles.enumerate() {
             back.tile::<S, F, A, M>(simd, sums, index * PANEL, first + tile);
         }
+    }
+}
+
+/// The weights that are probably read next: more channels of the panel, or the first of the following one.
+fn stored_next<'a>(packed: &'a Packed, panel: usize, channels: Option<&Range<usize>>) -> &'a [u8] {
+    match channels {
+        Some(channels) => packed.stored(panel, channels.start * 9..channels.end * 9),
+        None if panel + 1 < packed.panels() => packed.stored(panel + 1, 0..packed.rows().min(9 * STRETCH)),
+        None => &[],
     }
 }
 
@@ -145,12 +157,14 @@ struct Products<'a> {
     tiles: Range<usize>,
     channels: Range<usize>,
     from: Shared,
+    ahead: &'a [u8],
 }
 
 impl Products<'_> {
     #[inline(always)]
     fn add<S: Simd>(&self, simd: S, weights: &[f32], sums: &mut [f32]) {
         let nothing = [0f32; PANEL];
+        let mut ahead = parts(self.ahead, self.sizes.places * self.tiles.len().div_ceil(ROWS));
         for plane in 0..self.sizes.places {
             let weights = &weights[plane * self.sizes.weight_plane..][..self.channels.len() * PANEL];
             let sums = &mut sums[plane * self.sizes.sum_plane..][..self.tiles.len() * PANEL];
@@ -178,6 +192,7 @@ impl Products<'_> {
                     start_stride,
                     out,
                     out_stride: PANEL,
+                    ahead: ahead.next().unwrap_or_default(),
                 };
                 // SAFETY: the table has an address a row, each of a tile's channels; weights have sixteen floats a channel, sums sixteen a row.
                 unsafe { tile.run(simd) };
