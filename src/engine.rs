@@ -5,6 +5,7 @@ mod account;
 mod choose;
 mod compare;
 mod cpu;
+mod profile;
 pub mod reference;
 mod threads;
 #[cfg(feature = "vulkan")]
@@ -15,6 +16,7 @@ pub use account::Account;
 #[cfg(feature = "vulkan")]
 pub use choose::{answer_probe, probe_with};
 pub use compare::{Compared, Difference, compare};
+pub use profile::{Family, Profile};
 pub use threads::Threads;
 #[cfg(feature = "vulkan")]
 pub use vulkan::{
@@ -22,6 +24,7 @@ pub use vulkan::{
     vulkan_limits,
 };
 
+pub use crate::cancel::CancelToken;
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::model::{Graph, Port};
 use crate::value::Tensor;
@@ -56,6 +59,9 @@ pub trait Engine: Send {
     /// Whether packed weights stay in the file that they are kept in, to be read anew by every run: as little memory as can be, for a little
     /// time. Nothing changes where they are kept in none.
     fn stream(&mut self, _streamed: bool) {}
+
+    /// From now on runs end early, with `Cancelled`, when `cancel` says so; an engine that cannot stop inside of a graph goes on to its end.
+    fn heed(&mut self, _cancel: &CancelToken) {}
 
     /// What runs the graph, or would run it, on what, and why.
     fn account(&self) -> Account;
@@ -371,36 +377,26 @@ pub fn plan(graph: &Graph, shapes: &[(&str, &[usize])], threads: &Threads) -> Re
     Ok(Planned::of(&plan, fusions, threads))
 }
 
-/// Where the CPU engine's time goes.
-#[derive(Debug, Clone)]
-pub struct Profile {
-    /// Milliseconds of each run.
-    pub runs_ms: Vec<f64>,
-    /// By kernel, the most expensive first.
-    pub families: Vec<Family>,
-}
-
-/// The steps of one kernel.
-#[derive(Debug, Clone)]
-pub struct Family {
-    /// The kernel's name: `Conv`, `Linear`, `Attention`, …
-    pub name: String,
-    /// Steps in the plan.
-    pub steps: usize,
-    /// Milliseconds a run, on average.
-    pub ms: f64,
-    /// Additions and multiplications of products a run.
-    pub flops: u64,
-    /// Bytes read and written a run, as if nothing were cached.
-    pub bytes: u64,
-}
-
 /// Runs `graph` on the CPU engine `repeat` times, after one run that is not counted, and measures every step.
 ///
 /// # Errors
 /// Those of [`plan`], `Engine` when a run fails.
 pub fn profile(graph: &Graph, inputs: &[(&str, &Tensor)], repeat: usize, threads: &Threads) -> Result<Profile> {
     cpu::profile(graph, inputs, repeat, threads).map_err(|error| error.in_file(graph.file()))
+}
+
+/// The same on the Vulkan device that was chosen, by its own clock, each launch waiting for the one before.
+///
+/// # Errors
+/// Those of [`plan_vulkan`], `Unsupported` where there is no device or it has no clock, `Engine` when a run fails.
+#[cfg(feature = "vulkan")]
+pub fn profile_vulkan(
+    graph: &Graph,
+    inputs: &[(&str, &Tensor)],
+    repeat: usize,
+    precision: Precision,
+) -> Result<Profile> {
+    vulkan::profile(graph, inputs, repeat, precision).map_err(|error| error.in_file(graph.file()))
 }
 
 #[cfg(test)]

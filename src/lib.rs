@@ -6,6 +6,8 @@ pub mod board;
 #[cfg(feature = "std")]
 mod cache;
 #[cfg(feature = "std")]
+mod cancel;
+#[cfg(feature = "std")]
 mod caught;
 #[cfg(feature = "cli")]
 #[doc(hidden)]

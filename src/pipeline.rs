@@ -14,7 +14,6 @@
 //! # }
 //! ```
 
-mod cancel;
 mod decoder;
 mod denoiser;
 mod latent;
@@ -34,7 +33,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-pub use cancel::CancelToken;
+pub use crate::cancel::CancelToken;
 pub use memory::{Arrangement, StageMemory};
 pub use picture::{OutputFile, Parameters, Picture};
 pub use prompt::Prompt;
@@ -165,7 +164,16 @@ impl Pipeline {
         // What a driver takes is not known: a budget is promised on the CPU alone.
         let backend = if budget.is_some() && backend == Backend::Auto { Backend::Cpu } else { backend };
         let threads = Threads::new(threads)?;
-        let machine = Machine { backend, weights, precision, threads, cache, low_memory, streamed: false };
+        let machine = Machine {
+            backend,
+            weights,
+            precision,
+            threads,
+            cache,
+            low_memory,
+            streamed: false,
+            cancel: cancel.clone(),
+        };
         let (unet, vae) = (model.stage(Role::Denoiser)?, model.stage(Role::Decoder)?);
         let graph = unet.open()?;
         let ports = DenoiserPorts::of(&graph)?;

@@ -5,6 +5,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use undiffuse::ErrorKind;
+use undiffuse::engine::{self, Backend, CancelToken, Threads};
+use undiffuse::model::Graph;
+use undiffuse::value::Tensor;
 
 /// CPU against Vulkan in f32, in decibels.
 const PSNR: f64 = 50.0;
@@ -115,6 +119,67 @@ fn boards_make_the_same_pictures_as_the_cpu() {
 fn the_same_seed_gives_the_same_bytes() {
     let model = &Path::new(env!("CARGO_MANIFEST_DIR")).join("models/sticker-64");
     assert!(made(model, "vulkan", &[]).0 == made(model, "vulkan", &[]).0);
+}
+
+/// One graph, run as it is, then stopped, then run again.
+#[test]
+#[ignore = "needs a Vulkan device"]
+fn a_run_that_is_cancelled_ends_early_and_the_next_is_whole() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/sticker-64/vae_decoder/model.onnx");
+    stopped_and_run_again(&file, Backend::Vulkan);
+}
+
+#[test]
+fn a_run_that_is_cancelled_ends_early_on_the_cpu_too() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/sticker-64/vae_decoder/model.onnx");
+    stopped_and_run_again(&file, Backend::Cpu);
+}
+
+fn stopped_and_run_again(file: &Path, backend: Backend) {
+    let threads = Threads::new(None).expect("threads");
+    let mut engine = engine::load(Graph::open(file).expect("a graph"), backend, &threads).expect("an engine");
+    let port = engine.inputs()[0].clone();
+    let shape: Vec<usize> = (0..4).map(|axis| port.fixed(axis).unwrap_or(1)).collect();
+    let latents: Vec<f32> = (0..shape.iter().product()).map(|i| (i as f32).sin()).collect();
+    let latents = Tensor::new(&shape, latents).expect("a tensor");
+    let mut run = |cancel: &CancelToken| {
+        engine.heed(cancel);
+        engine.run(&[(port.name.as_str(), &latents)])
+    };
+    let cancel = CancelToken::new();
+    let whole = run(&cancel).expect("outputs");
+    cancel.cancel();
+    assert_eq!(run(&cancel).expect_err("it was stopped").kind(), ErrorKind::Cancelled);
+    cancel.reset();
+    assert_eq!(run(&cancel).expect("outputs"), whole);
+}
+
+/// The device's own clock: every launch takes time, and the steps do what the CPU's do.
+#[test]
+#[ignore = "needs a Vulkan device"]
+fn a_bench_times_every_launch() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/sticker-64/unet/model.onnx").display().to_string();
+    let ops = |more: &[&str]| {
+        let output = undiffuse(&[&["bench", "--repeat", "1", "--json", "--model", &model], more].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains("Vulkan:"), "{said}");
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a report");
+        report["stages"][0]["ops"].as_array().expect("kernels").clone()
+    };
+    let of = |ops: &[serde_json::Value], name: &str| {
+        let op = ops.iter().find(|op| op["op"] == name).unwrap_or_else(|| panic!("no {name} among {ops:?}"));
+        assert!(op["ms"].as_f64() > Some(0.0), "{op}");
+        let flops = op["gflops"].as_f64().expect("a rate") * op["ms"].as_f64().expect("a time");
+        (op["steps"].as_u64(), flops)
+    };
+    let cpu = ops(&[]);
+    for device in [ops(&["--backend", "vulkan"]), ops(&["--backend", "vulkan", "--precision", "f16"])] {
+        for name in ["Conv", "Linear", "Attention"] {
+            let ((steps, flops), (cpu_steps, cpu_flops)) = (of(&device, name), of(&cpu, name));
+            assert_eq!(steps, cpu_steps, "{name}");
+            assert!((flops / cpu_flops - 1.0).abs() < 1e-9, "{name}: {flops} and {cpu_flops}");
+        }
+    }
 }
 
 #[test]

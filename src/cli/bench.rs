@@ -2,7 +2,8 @@
 
 use super::inspect::{Axis, shapes};
 use super::run::drawn;
-use crate::engine::{self, Profile, Threads};
+use crate::engine::{self, Backend, Precision, Profile, Threads};
+use crate::error::fail;
 use crate::model::{Graph, Model};
 use crate::sampler::TorchNoise;
 use crate::value::Tensor;
@@ -25,6 +26,12 @@ pub struct Args {
     /// Runs that are measured, after one that is not
     #[arg(long, value_name = "N", default_value = "5")]
     repeat: NonZeroUsize,
+    /// On the CPU, or on a Vulkan device, by its own clock
+    #[arg(long, value_name = "cpu|vulkan", default_value = "cpu")]
+    backend: Backend,
+    /// On a Vulkan device: floats of 32 bits, or weights and what lies between steps as halves
+    #[arg(long, value_name = "f32|f16", default_value = "f32")]
+    precision: Precision,
     /// Threads [default: the machine's cores]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -54,7 +61,8 @@ pub fn run(args: Args) -> Result<()> {
         stages.push(report(&name, &profile));
     }
     if args.json {
-        let object = json!({ "model": args.model, "engine": "cpu", "threads": threads.count(), "stages": stages });
+        let object =
+            json!({ "model": args.model, "engine": args.backend.name(), "threads": threads.count(), "stages": stages });
         super::print(&(serde_json::to_string_pretty(&object)? + "\n"))?;
     }
     Ok(())
@@ -72,7 +80,12 @@ fn measure(graph: &Graph, args: &Args, threads: &Threads) -> Result<Profile> {
         inputs.push(drawn(&fixed, &mut noise, &symbols)?);
     }
     let named: Vec<(&str, &Tensor)> = graph.inputs().iter().map(|port| port.name.as_str()).zip(&inputs).collect();
-    Ok(engine::profile(graph, &named, args.repeat.get(), threads)?)
+    Ok(match args.backend {
+        Backend::Cpu => engine::profile(graph, &named, args.repeat.get(), threads)?,
+        #[cfg(feature = "vulkan")]
+        Backend::Vulkan => engine::profile_vulkan(graph, &named, args.repeat.get(), args.precision)?,
+        other => fail!(Unsupported, "{other} is not measured step by step; use --backend cpu or vulkan")?,
+    })
 }
 
 fn median(runs: &[f64]) -> f64 {

@@ -15,8 +15,8 @@ pub(crate) use verdict::{About, Verdict, all, deaths};
 
 use super::cpu::Cpu;
 use super::vulkan::{Identity, Vulkan};
-use super::{Account, Cache, Engine, Footprint, Outputs, Precision, Threads, Weights};
-use crate::error::{Error, Result, fail};
+use super::{Account, Cache, CancelToken, Engine, Footprint, Outputs, Precision, Threads, Weights};
+use crate::error::{Error, ErrorKind, Result, fail};
 use crate::model::{Graph, Port};
 use crate::value::Tensor;
 use child::{Array, Request, Said, Stage};
@@ -41,6 +41,7 @@ pub(super) struct Auto {
     vulkan: Option<Box<Vulkan>>,
     decided: Option<(Vec<Vec<usize>>, Choice)>,
     fell: Option<String>,
+    cancel: CancelToken,
 }
 
 /// Where a graph runs.
@@ -56,7 +57,17 @@ impl Auto {
     pub(super) fn new(graph: Graph, precision: Precision, threads: &Threads, cache: Option<&Cache>) -> Auto {
         let cpu = Cpu::new(graph.clone(), Weights::Stored, threads, cache);
         let (threads, cache) = (threads.clone(), cache.cloned());
-        Auto { graph, precision, threads, cache, cpu, vulkan: None, decided: None, fell: None }
+        Auto {
+            graph,
+            precision,
+            threads,
+            cache,
+            cpu,
+            vulkan: None,
+            decided: None,
+            fell: None,
+            cancel: CancelToken::new(),
+        }
     }
 
     /// Chooses for `shapes`, unless that was done.
@@ -117,7 +128,8 @@ impl Auto {
 
     fn open(&mut self, device: &Identity) -> Result<()> {
         if self.vulkan.is_none() {
-            let vulkan = Vulkan::new(self.graph.clone(), self.precision)?;
+            let mut vulkan = Vulkan::new(self.graph.clone(), self.precision)?;
+            vulkan.heed(&self.cancel);
             if vulkan.identity() != device {
                 return fail!(Engine, "{} is not the device that was measured, or has another driver", device.name);
             }
@@ -142,13 +154,17 @@ impl Auto {
     }
 
     /// Asks the device, where it is the choice; `None` where the CPU is, or where the device fails.
-    fn on_device<T>(&mut self, work: impl FnOnce(&mut Vulkan) -> Result<T>) -> Option<T> {
-        let (Some((_, Choice::Vulkan(_))), Some(vulkan)) = (&self.decided, &mut self.vulkan) else { return None };
+    ///
+    /// # Errors
+    /// `Cancelled`.
+    fn on_device<T>(&mut self, work: impl FnOnce(&mut Vulkan) -> Result<T>) -> Result<Option<T>> {
+        let (Some((_, Choice::Vulkan(_))), Some(vulkan)) = (&self.decided, &mut self.vulkan) else { return Ok(None) };
         match work(vulkan) {
-            Ok(done) => Some(done),
+            Ok(done) => Ok(Some(done)),
+            Err(error) if error.kind() == ErrorKind::Cancelled => Err(error),
             Err(error) => {
                 self.fall(&error);
-                None
+                Ok(None)
             }
         }
     }
@@ -265,7 +281,7 @@ impl Engine for Auto {
 
     fn plan(&mut self, shapes: &[(&str, &[usize])]) -> Result<Option<Footprint>> {
         self.decide(shapes)?;
-        match self.on_device(|vulkan| vulkan.plan(shapes)) {
+        match self.on_device(|vulkan| vulkan.plan(shapes))? {
             Some(planned) => Ok(planned),
             None => self.cpu.plan(shapes),
         }
@@ -273,7 +289,7 @@ impl Engine for Auto {
 
     fn prepare(&mut self, shapes: &[(&str, &[usize])]) -> Result<()> {
         self.decide(shapes)?;
-        match self.on_device(|vulkan| vulkan.prepare(shapes)) {
+        match self.on_device(|vulkan| vulkan.prepare(shapes))? {
             Some(()) => Ok(()),
             None => self.cpu.prepare(shapes),
         }
@@ -281,6 +297,14 @@ impl Engine for Auto {
 
     fn stream(&mut self, streamed: bool) {
         self.cpu.stream(streamed);
+    }
+
+    fn heed(&mut self, cancel: &CancelToken) {
+        self.cpu.heed(cancel);
+        self.cancel = cancel.clone();
+        if let Some(vulkan) = &mut self.vulkan {
+            vulkan.heed(cancel);
+        }
     }
 
     fn account(&self) -> Account {
@@ -299,7 +323,7 @@ impl Engine for Auto {
     fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {
         let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();
         self.prepare(&shapes)?;
-        if let Some(outputs) = self.on_device(|vulkan| vulkan.run(inputs).and_then(sound)) {
+        if let Some(outputs) = self.on_device(|vulkan| vulkan.run(inputs).and_then(sound))? {
             return Ok(outputs);
         }
         let (outputs, ms) = self.timed(inputs)?;

@@ -23,7 +23,7 @@ pub(super) use watched::Watched;
 
 use super::account::ASKED;
 use super::reference::Reference;
-use super::{Account, Cache, Engine, Footprint, Outputs, Threads, Weights};
+use super::{Account, Cache, CancelToken, Engine, Footprint, Outputs, Threads, Weights};
 use crate::cache::{Publishing, not_kept};
 use crate::caught::catch;
 use crate::error::{Error, ErrorKind, Result, fail};
@@ -52,6 +52,7 @@ pub(crate) struct Cpu {
     saved: Option<Saved>,
     publishing: Vec<Publishing>,
     streamed: bool,
+    cancel: CancelToken,
     why: String,
 }
 
@@ -90,6 +91,7 @@ impl Cpu {
             store: Store::default(),
             publishing: Vec::new(),
             streamed: false,
+            cancel: CancelToken::new(),
             why: ASKED.into(),
         }
     }
@@ -205,7 +207,7 @@ impl Ready {
         &mut self,
         (inputs, outputs): (&[Port], &[Port]),
         given: &[(&str, &Tensor)],
-        threads: &Threads,
+        (threads, cancel): (&Threads, &CancelToken),
         streamed: Option<&Mapped>,
     ) -> Result<Outputs> {
         for (port, &buffer) in inputs.iter().zip(&self.plan.inputs) {
@@ -219,8 +221,8 @@ impl Ready {
             }
         }
         match streamed {
-            Some(file) => play::streamed(&self.plan, &mut self.prepared, &mut self.arena, threads, file)?,
-            None => play::steps(&self.plan, &mut self.prepared, &mut self.arena, threads)?,
+            Some(file) => play::streamed(&self.plan, &mut self.prepared, &mut self.arena, (threads, cancel), file)?,
+            None => play::steps(&self.plan, &mut self.prepared, &mut self.arena, (threads, cancel))?,
         }
         let read = outputs.iter().zip(&self.plan.outputs).map(|(port, operand)| {
             let tensor = play::read_output(&self.plan, &self.prepared.fixed, &self.arena, operand)?;
@@ -281,6 +283,10 @@ impl Engine for Cpu {
         self.streamed = streamed;
     }
 
+    fn heed(&mut self, cancel: &CancelToken) {
+        self.cancel = cancel.clone();
+    }
+
     fn account(&self) -> Account {
         let cpu_nodes = match &self.state {
             State::Idle => 0,
@@ -301,7 +307,8 @@ impl Engine for Cpu {
             State::Fallback(reference) => reference.run(given),
             State::Ready(ready) => catch("the CPU engine", "running the plan", || {
                 let streamed = self.store.file().filter(|_| self.streamed);
-                ready.run((&self.inputs, &self.outputs), given, &self.threads, streamed.map(|file| &**file))
+                let way = (&self.threads, &self.cancel);
+                ready.run((&self.inputs, &self.outputs), given, way, streamed.map(|file| &**file))
             })
             .map_err(|error| error.in_file(&self.file)),
             State::Idle | State::Planned { .. } => fail!(Engine, "the graph is not prepared"),
@@ -333,7 +340,7 @@ pub(crate) fn play_once(plan: Plan, inputs: &[Tensor], threads: &Threads) -> Res
             play::write_input(&mut arena, &plan.buffers[buffer], tensor)?;
         }
     }
-    play::steps(&plan, &mut prepared, &mut arena, threads)?;
+    play::steps(&plan, &mut prepared, &mut arena, (threads, &CancelToken::new()))?;
     plan.outputs.iter().map(|operand| play::read_output(&plan, &prepared.fixed, &arena, operand)).collect()
 }
 

@@ -1,5 +1,6 @@
 //! The Vulkan engine: plays the same plan as the CPU engine, with compute shaders.
 
+mod chain;
 mod context;
 mod device;
 mod dispatch;
@@ -8,6 +9,7 @@ mod limits;
 mod memory;
 mod narrow;
 mod planned;
+mod profile;
 mod program;
 mod ready;
 mod record;
@@ -16,7 +18,7 @@ mod shader;
 mod tests;
 
 use super::account::ASKED;
-use super::{Account, Engine, Footprint, Memory, Outputs, Precision};
+use super::{Account, CancelToken, Engine, Footprint, Memory, Outputs, Precision};
 use crate::caught::catch;
 use crate::error::{Error, Result, fail};
 use crate::graph::plan::Plan;
@@ -30,6 +32,7 @@ pub use device::Identity;
 use dispatch::element;
 pub use limits::Limits;
 pub use planned::{DispatchInfo, PipelineInfo, VulkanPlanned, plan_vulkan, vulkan_limits};
+pub(super) use profile::profile;
 use program::{Counts, Program};
 use ready::Ready;
 use std::sync::Arc;
@@ -41,6 +44,7 @@ pub(crate) struct Vulkan {
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     context: Arc<Context>,
+    cancel: CancelToken,
     state: State,
 }
 
@@ -56,7 +60,7 @@ impl Vulkan {
     pub(crate) fn new(graph: Graph, precision: Precision) -> Result<Vulkan> {
         let context = Context::shared()?;
         let (inputs, outputs) = (graph.inputs().to_vec(), graph.outputs().to_vec());
-        Ok(Vulkan { graph, precision, inputs, outputs, context, state: State::Idle })
+        Ok(Vulkan { graph, precision, inputs, outputs, context, cancel: CancelToken::new(), state: State::Idle })
     }
 
     /// The device that it is on.
@@ -131,6 +135,12 @@ fn programmed(mut plan: Plan, limits: &Limits, precision: Precision) -> Result<(
         return fail!(Unsupported, "{limit} is {own}, and Vulkan promises {least} of every device");
     }
     narrow::narrow(&mut plan, limits.buffers as usize);
+    chain::join(&mut plan, limits);
+    laid_out(plan, limits, precision)
+}
+
+/// The same without joining anything.
+fn laid_out(mut plan: Plan, limits: &Limits, precision: Precision) -> Result<(Plan, Program)> {
     for buffer in &mut plan.buffers {
         buffer.dtype = if element(buffer.dtype) == "i32" { DType::I32 } else { DType::F32 };
     }
@@ -205,6 +215,10 @@ impl Engine for Vulkan {
     /// Weights lie on the device.
     fn stream(&mut self, _: bool) {}
 
+    fn heed(&mut self, cancel: &CancelToken) {
+        self.cancel = cancel.clone();
+    }
+
     fn account(&self) -> Account {
         let Counts { dispatches, variants } = match &self.state {
             State::Idle => Counts::default(),
@@ -228,8 +242,10 @@ impl Engine for Vulkan {
             given.push(tensor);
         }
         let State::Ready { ready, .. } = &mut self.state else { return fail!(Engine, "the graph was not prepared") };
-        let tensors = catch("the Vulkan engine", "running the plan", || ready.run(&given.iter().collect::<Vec<_>>()))
-            .map_err(|error| error.in_file(self.graph.file()))?;
+        let tensors = catch("the Vulkan engine", "running the plan", || {
+            ready.run(&given.iter().collect::<Vec<_>>(), &self.cancel)
+        })
+        .map_err(|error| error.in_file(self.graph.file()))?;
         let named = self.outputs.iter().zip(tensors).map(|(port, tensor)| {
             (port.name.clone(), if tensor.dtype() == port.dtype { tensor } else { tensor.cast(port.dtype) })
         });

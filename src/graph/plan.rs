@@ -82,6 +82,27 @@ pub(crate) enum Work {
     Copy,
     /// One number everywhere.
     Fill(f32),
+    /// Operations element by element, each of the step's operands and of links before it; the last is written. Made behind lowering, by an engine
+    /// for which a value that is kept costs more than one that is passed on.
+    Chain(Vec<Link>),
+}
+
+/// An operation of a chain.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Link {
+    pub(crate) op: Op,
+    pub(crate) from: Vec<Source>,
+    /// Of what it gives.
+    pub(crate) dtype: DType,
+}
+
+/// What a link computes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Source {
+    /// Index into [`Step::reads`].
+    Read(usize),
+    /// Index of a link before it.
+    Link(usize),
 }
 
 impl Work {
@@ -90,6 +111,7 @@ impl Work {
             Work::Op(op) => op.name(),
             Work::Copy => "Copy".into(),
             Work::Fill(_) => "Fill".into(),
+            Work::Chain(_) => "Chain".into(),
         }
     }
 }

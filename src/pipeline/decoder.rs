@@ -2,10 +2,10 @@
 
 mod tiles;
 
-use super::cancel::CancelToken;
 use super::request::Size;
 use super::space::LatentSpace;
 use super::stage::{Machine, StageRunner, batch_size, split, stack};
+use crate::cancel::CancelToken;
 use crate::engine::Footprint;
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::model::{DecoderPorts, Graph, Stage};

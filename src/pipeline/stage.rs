@@ -6,6 +6,7 @@ use std::time::Duration;
 use half::f16;
 
 use super::report::{StageReport, milliseconds, timed};
+use crate::cancel::CancelToken;
 use crate::engine::{self, Account, Backend, Cache, Engine, Footprint, Outputs, Precision, Threads, Weights};
 use crate::error::Result;
 use crate::model::{Graph, Port, Stage};
@@ -21,6 +22,7 @@ pub(super) struct Machine {
     pub cache: Option<Cache>,
     pub low_memory: bool,
     pub streamed: bool,
+    pub cancel: CancelToken,
 }
 
 /// A stage, its engine where it is loaded, and the time it took.
@@ -95,6 +97,7 @@ impl StageRunner {
             let Machine { backend, weights, precision, threads, cache, .. } = &self.machine;
             let mut engine = engine::load_with(graph, *backend, *weights, *precision, threads, cache.as_ref())?;
             engine.stream(self.machine.streamed);
+            engine.heed(&self.machine.cancel);
             self.engine = Some(engine);
         }
         Ok(())

@@ -3,7 +3,7 @@
 use super::arena::{Arena, Plain, Reads};
 use super::prepare::{Kernel, Prepared};
 use super::{attention, axis, fixed::Known, movement, norm, picture, point};
-use crate::engine::Threads;
+use crate::engine::{CancelToken, Threads};
 use crate::error::{Result, fail};
 use crate::graph::op::{Activation, Op};
 use crate::graph::plan::{At, Buffer, Operand, Plan, Step, Work};
@@ -58,8 +58,13 @@ pub(super) fn read_output(plan: &Plan, fixed: &[Known], arena: &Arena, operand: 
 }
 
 /// All steps, one after the other.
-pub(super) fn steps(plan: &Plan, prepared: &mut Prepared, arena: &mut Arena, threads: &Threads) -> Result<()> {
-    watched(plan, prepared, arena, threads, &mut |_| Ok(()))
+pub(super) fn steps(
+    plan: &Plan,
+    prepared: &mut Prepared,
+    arena: &mut Arena,
+    (threads, cancel): (&Threads, &CancelToken),
+) -> Result<()> {
+    watched(plan, prepared, arena, threads, &mut |_| cancel.check())
 }
 
 /// The same with packed weights that stay in `file`: each is given back when its step is done, then the next is mapped, and
@@ -68,7 +73,7 @@ pub(super) fn streamed(
     plan: &Plan,
     prepared: &mut Prepared,
     arena: &mut Arena,
-    threads: &Threads,
+    (threads, cancel): (&Threads, &CancelToken),
     file: &Mapped,
 ) -> Result<()> {
     let pages: Vec<Vec<Mapped>> = prepared.kernels.iter().map(|kernel| kernel.pages(file)).collect();
@@ -76,7 +81,7 @@ pub(super) fn streamed(
         pages[played.index].iter().for_each(Mapped::release_around);
         pages.get(played.index + 1).into_iter().flatten().for_each(Mapped::fetch);
         pages.get(played.index + 2).into_iter().flatten().for_each(Mapped::read_ahead);
-        Ok(())
+        cancel.check()
     })
 }
 
@@ -123,6 +128,7 @@ impl<'a> Scene<'a> {
         match (&self.step.work, kernel) {
             (Work::Copy, _) => movement::copy(self, arena),
             (Work::Fill(value), _) => movement::fill(self, arena, *value),
+            (Work::Chain(_), _) => fail!(Engine, "this engine takes the links of a chain one by one"),
             (Work::Op(Op::Conv(conv)), Kernel::Conv { filters, picture, method }) => {
                 let (reads, out) = self.lend(arena);
                 let epilogue = self.epilogue(&reads, conv.activation, 4, picture_rows(&self.step.write.view));

@@ -2,13 +2,11 @@
 
 use super::{Arena, play};
 use crate::caught::catch;
-use crate::engine::{Family, Profile, Threads};
+use crate::engine::{Profile, Threads};
 use crate::error::Result;
-use crate::graph::cost::cost;
 use crate::graph::{self, plan::Plan};
 use crate::model::Graph;
 use crate::value::Tensor;
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// See [`crate::engine::profile`].
@@ -38,7 +36,7 @@ pub(in crate::engine) fn profile(
         }
         Ok(runs)
     })?;
-    Ok(Profile { families: families(&plan, &times, repeat), runs_ms })
+    Ok(Profile::of(&plan, &times, runs_ms))
 }
 
 /// Writes a run's inputs to their buffers.
@@ -52,19 +50,4 @@ pub(super) fn write(graph: &Graph, plan: &Plan, arena: &mut Arena, inputs: &[(&s
         }
     }
     Ok(())
-}
-
-fn families(plan: &Plan, times: &[Duration], repeat: usize) -> Vec<Family> {
-    let mut families: BTreeMap<String, Family> = BTreeMap::new();
-    for (step, time) in plan.steps.iter().zip(times) {
-        let (name, cost) = (step.work.name(), cost(step));
-        let family = families.entry(name.clone()).or_insert(Family { name, steps: 0, ms: 0.0, flops: 0, bytes: 0 });
-        family.steps += 1;
-        family.ms += time.as_secs_f64() * 1e3 / repeat.max(1) as f64;
-        family.flops += cost.flops;
-        family.bytes += cost.bytes;
-    }
-    let mut families: Vec<Family> = families.into_values().collect();
-    families.sort_by(|a, b| b.ms.total_cmp(&a.ms));
-    families
 }

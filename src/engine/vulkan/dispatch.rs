@@ -25,6 +25,7 @@ mod picture;
 mod point;
 
 pub(super) use head::Head;
+pub(super) use point::{Joined, is_point};
 
 /// The text of a shader's file.
 #[derive(Debug, Clone, Copy)]
@@ -206,8 +207,9 @@ pub(super) fn steps(lowering: &mut Lowering, step: &Step) -> Result<Vec<Dispatch
         return Ok(Vec::new());
     }
     let Work::Op(op) = &step.work else {
-        return match step.work {
-            Work::Fill(value) => point::fill(lowering, step, value),
+        return match &step.work {
+            Work::Fill(value) => point::fill(lowering, step, *value),
+            Work::Chain(links) => point::chain(lowering, step, links),
             _ => point::copy(lowering, step),
         }
         .map(|dispatch| vec![dispatch]);

@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, HashSet};
 #[derive(Debug, Clone)]
 pub(super) struct Program {
     pub(super) dispatches: Vec<Dispatch>,
+    /// Of each dispatch, the step that it is of.
+    pub(super) steps: Vec<usize>,
     pub(super) uploads: Vec<Upload>,
 }
 
@@ -28,15 +30,18 @@ impl Program {
     /// `Unsupported` that lists every step which no shader computes within `limits`.
     pub(super) fn new(plan: &Plan, limits: &Limits, precision: Precision) -> Result<Program> {
         let mut lowering = Lowering { plan, limits, precision, uploads: Vec::new() };
-        let (mut dispatches, mut missing) = (Vec::new(), Vec::new());
-        for step in &plan.steps {
+        let (mut dispatches, mut of, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, step) in plan.steps.iter().enumerate() {
             match steps(&mut lowering, step).and_then(|made| within(made, limits)) {
-                Ok(made) => dispatches.extend(made),
+                Ok(made) => {
+                    of.extend(std::iter::repeat_n(index, made.len()));
+                    dispatches.extend(made);
+                }
                 Err(error) => missing.push(error.in_node(&step.name).to_string()),
             }
         }
         if missing.is_empty() {
-            return Ok(Program { dispatches, uploads: lowering.uploads });
+            return Ok(Program { dispatches, steps: of, uploads: lowering.uploads });
         }
         Err(Error::new(ErrorKind::Unsupported, format!("no shader for {}", missing.join("; "))))
     }

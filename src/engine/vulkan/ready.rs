@@ -7,6 +7,7 @@ use super::hazard::{Access, barriers, unguarded};
 use super::memory::{self, encode};
 use super::program::Program;
 use super::record::{Commands, Launch, Move, Recorder};
+use crate::engine::CancelToken;
 use crate::error::{Result, fail};
 use crate::graph::plan::{At, Operand, Plan};
 use crate::value::{DType, Data, Tensor};
@@ -99,6 +100,29 @@ impl Ready {
     /// `Engine` when the device has not the memory, or a shader does not compile.
     pub(super) fn new(context: Arc<Context>, plan: Plan, program: &Program) -> Result<Ready> {
         let recorder = Recorder::new(&context.opened)?;
+        Ready::recorded(context, recorder, plan, program)
+    }
+
+    /// The same, with a clock: see [`Ready::times`].
+    ///
+    /// # Errors
+    /// Those of [`Ready::new`], `Unsupported` when the device has no clock.
+    pub(super) fn timed(context: Arc<Context>, plan: Plan, program: &Program) -> Result<Ready> {
+        let mut recorder = Recorder::new(&context.opened)?;
+        recorder.keep_time()?;
+        Ready::recorded(context, recorder, plan, program)
+    }
+
+    /// How long each dispatch took in the last run.
+    ///
+    /// # Errors
+    /// `Engine` when the device does not tell.
+    pub(super) fn times(&self) -> Result<Vec<Duration>> {
+        let parts = self.commands.iter().map(|commands| self.recorder.times(commands));
+        Ok(parts.collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    fn recorded(context: Arc<Context>, recorder: Recorder, plan: Plan, program: &Program) -> Result<Ready> {
         let io = Io::new(&plan);
         let shared = context.allocator.host(io.words)?;
         shared.write().map_err(|error| failed("write to the device", error))?.fill(0);
@@ -114,8 +138,8 @@ impl Ready {
     }
 
     /// # Errors
-    /// `Engine` when the device fails, `Mismatch` when an index points outside of its axis.
-    pub(super) fn run(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+    /// `Engine` when the device fails, `Mismatch` when an index points outside of its axis, `Cancelled` between submissions, when `cancel` says so.
+    pub(super) fn run(&mut self, inputs: &[&Tensor], cancel: &CancelToken) -> Result<Vec<Tensor>> {
         {
             let mut shared = self.shared.write().map_err(|error| failed("write to the device", error))?;
             for (tensor, at) in inputs.iter().zip(&self.io.inputs) {
@@ -126,6 +150,7 @@ impl Ready {
             }
         }
         for commands in &mut self.commands {
+            cancel.check()?;
             self.recorder.run(commands, PATIENCE)?;
         }
         let shared = self.shared.read().map_err(|error| failed("read from the device", error))?;

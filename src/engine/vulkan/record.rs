@@ -9,7 +9,7 @@
 #![allow(unsafe_code)]
 
 use super::device::{Opened, failed};
-use crate::error::Result;
+use crate::error::{Result, fail};
 use ash::vk;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +23,9 @@ use vulkano::command_buffer::{
 use vulkano::descriptor_set::DescriptorSet;
 use vulkano::device::DeviceOwned;
 use vulkano::pipeline::{ComputePipeline, Pipeline, PipelineBindPoint};
+use vulkano::query::{QueryPool, QueryPoolCreateInfo, QueryResultFlags, QueryType};
 use vulkano::sync::fence::{Fence, FenceCreateInfo};
-use vulkano::sync::{AccessFlags, DependencyInfo, MemoryBarrier, PipelineStages};
+use vulkano::sync::{AccessFlags, DependencyInfo, MemoryBarrier, PipelineStage, PipelineStages};
 
 /// A dispatch with everything that it names.
 pub(super) struct Launch {
@@ -46,6 +47,8 @@ pub(super) struct Commands {
     buffer: CommandBuffer,
     _launches: Vec<Launch>,
     _moves: Vec<Move>,
+    /// Read before the first launch and behind each.
+    clock: Option<Arc<QueryPool>>,
 }
 
 /// Records and submits to the queue of one device.
@@ -53,6 +56,8 @@ pub(super) struct Recorder {
     allocator: Arc<dyn CommandBufferAllocator>,
     queue: Arc<vulkano::device::Queue>,
     fence: Fence,
+    /// Nanoseconds of a tick, where launches are timed.
+    tick: Option<f32>,
 }
 
 impl Recorder {
@@ -60,7 +65,47 @@ impl Recorder {
         let allocator = Arc::new(StandardCommandBufferAllocator::new(opened.device.clone(), Default::default()));
         let fence = Fence::new(opened.device.clone(), FenceCreateInfo::default())
             .map_err(|error| failed("make a fence", error))?;
-        Ok(Recorder { allocator, queue: opened.queue.clone(), fence })
+        Ok(Recorder { allocator, queue: opened.queue.clone(), fence, tick: None })
+    }
+
+    /// From now on launches are recorded with the device's clock, each waiting for the one before.
+    ///
+    /// # Errors
+    /// `Unsupported` when the device has no clock.
+    pub(super) fn keep_time(&mut self) -> Result<()> {
+        let physical = self.queue.device().physical_device();
+        let family = &physical.queue_family_properties()[self.queue.queue_family_index() as usize];
+        if family.timestamp_valid_bits.is_none() {
+            return fail!(Unsupported, "{} has no clock for its queue", physical.properties().device_name);
+        }
+        self.tick = Some(physical.properties().timestamp_period);
+        Ok(())
+    }
+
+    fn clock(&self, launches: usize) -> Result<Option<Arc<QueryPool>>> {
+        if self.tick.is_none() || launches == 0 {
+            return Ok(None);
+        }
+        let create = QueryPoolCreateInfo {
+            query_count: launches as u32 + 1,
+            ..QueryPoolCreateInfo::query_type(QueryType::Timestamp)
+        };
+        QueryPool::new(self.queue.device().clone(), create).map(Some).map_err(|error| failed("make a clock", error))
+    }
+
+    /// How long each launch took in the last run of `commands`; nothing where they are not timed.
+    ///
+    /// # Errors
+    /// `Engine` when the device does not tell.
+    pub(super) fn times(&self, commands: &Commands) -> Result<Vec<Duration>> {
+        let (Some(clock), Some(tick)) = (&commands.clock, self.tick) else { return Ok(Vec::new()) };
+        let mut read = vec![0u64; clock.query_count() as usize];
+        clock
+            .get_results(0..clock.query_count(), &mut read, QueryResultFlags::WAIT)
+            .map_err(|error| failed("read the clock", error))?;
+        let taken =
+            |pair: &[u64]| Duration::from_nanos((pair[1].saturating_sub(pair[0]) as f64 * f64::from(tick)) as u64);
+        Ok(read.windows(2).map(taken).collect())
     }
 
     /// `before`, then `launches`, then `after`, each waiting for the one before and the first for all that was submitted earlier.
@@ -68,6 +113,7 @@ impl Recorder {
         let wrong = |error| failed("record commands", error);
         let begin = CommandBufferBeginInfo { usage: CommandBufferUsage::MultipleSubmit, ..Default::default() };
         let family = self.queue.queue_family_index();
+        let clock = self.clock(launches.len())?;
         let mut commands =
             RecordingCommandBuffer::new(self.allocator.clone(), family, CommandBufferLevel::Primary, begin)
                 .map_err(wrong)?;
@@ -76,13 +122,22 @@ impl Recorder {
             wait(&mut commands, Stage::All, Stage::Transfer);
             before.iter().for_each(|each| copy(&mut commands, each));
             wait(&mut commands, Stage::Transfer, Stage::Compute);
-            launches.iter().for_each(|each| launch(&mut commands, each));
+            if let Some(clock) = &clock {
+                commands.reset_query_pool_unchecked(clock, 0..clock.query_count());
+                commands.write_timestamp_unchecked(clock, 0, PipelineStage::BottomOfPipe);
+            }
+            for (index, each) in launches.iter().enumerate() {
+                launch(&mut commands, each, clock.is_some());
+                if let Some(clock) = &clock {
+                    commands.write_timestamp_unchecked(clock, index as u32 + 1, PipelineStage::BottomOfPipe);
+                }
+            }
             wait(&mut commands, Stage::Compute, Stage::Transfer);
             after.iter().for_each(|each| copy(&mut commands, each));
             wait(&mut commands, Stage::Transfer, Stage::Host);
             let buffer = commands.end().map_err(|error| failed("record commands", error))?;
             let moves = before.into_iter().chain(after).collect();
-            Ok(Commands { buffer, _launches: launches, _moves: moves })
+            Ok(Commands { buffer, _launches: launches, _moves: moves, clock })
         }
     }
 
@@ -141,9 +196,9 @@ unsafe fn copy(commands: &mut RecordingCommandBuffer, each: &Move) {
     unsafe { commands.copy_buffer_unchecked(&info) };
 }
 
-unsafe fn launch(commands: &mut RecordingCommandBuffer, each: &Launch) {
+unsafe fn launch(commands: &mut RecordingCommandBuffer, each: &Launch, alone: bool) {
     unsafe {
-        if each.waits {
+        if each.waits || alone {
             wait(commands, Stage::Compute, Stage::Compute);
         }
         commands.bind_pipeline_compute_unchecked(&each.pipeline);

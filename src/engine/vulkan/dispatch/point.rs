@@ -5,49 +5,51 @@ use super::head::real;
 use super::{Binding, Dispatch, Head, Lowering, Shader, element, lines, source};
 use crate::error::{Result, fail};
 use crate::graph::op::{Activation, Binary, Comparison, Logic, Op, Predicate, Unary};
-use crate::graph::plan::{Operand, Step};
+use crate::graph::plan::{Link, Operand, Source, Step};
 use crate::op::view::View;
 use crate::value::DType;
 use std::fmt::Write;
 
-/// Operands and output are walked together, the output in the order of its memory.
-pub(super) fn step(lowering: &mut Lowering, step: &Step, op: &Op) -> Result<Dispatch> {
-    let mut helpers = String::new();
-    let mut text = expression(op, step, &mut helpers)?;
-    if matches!(step.write.dtype, DType::I8 | DType::U8) && !matches!(op, Op::Cast(_)) {
-        text = cast(DType::I32, step.write.dtype).replace('a', &format!("({text})"));
-    }
-    let reads: Vec<&Operand> = step.reads.iter().flatten().collect();
-    walk(lowering, &step.name, &reads, &step.write, &text, &helpers)
+/// Whether `op` is computed here.
+pub(in crate::engine::vulkan) fn is_point(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Unary(_) | Op::Binary(_) | Op::Predicate(_) | Op::Comparison(_) | Op::Logic(_) | Op::Where | Op::Cast(_)
+    )
 }
 
-/// The elements of `from` at the places that `to` shows.
+/// Operands and output are walked together, the output in the order of its memory.
+pub(super) fn step(lowering: &mut Lowering, step: &Step, op: &Op) -> Result<Dispatch> {
+    let from = (0..step.reads.iter().flatten().count()).map(Source::Read).collect();
+    chain(lowering, step, &[Link { op: op.clone(), from, dtype: step.write.dtype }])
+}
+
+/// Several operations of the same elements.
+pub(super) fn chain(lowering: &mut Lowering, step: &Step, links: &[Link]) -> Result<Dispatch> {
+    let reads: Vec<&Operand> = step.reads.iter().flatten().collect();
+    let functions = functions(links, &reads)?;
+    walk(lowering, &step.name, &reads, &step.write, &functions)
+}
+
+/// The elements of the only operand as they are.
 pub(super) fn copy(lowering: &mut Lowering, step: &Step) -> Result<Dispatch> {
     let reads: Vec<&Operand> = step.reads.iter().flatten().collect();
-    walk(lowering, &step.name, &reads, &step.write, "a", "")
+    let element = element(step.write.dtype);
+    walk(lowering, &step.name, &reads, &step.write, &format!("fn compute(a: {element}) -> {element} {{ return a; }}"))
 }
 
 /// One number everywhere.
 pub(super) fn fill(lowering: &mut Lowering, step: &Step, value: f32) -> Result<Dispatch> {
-    let text = match element(step.write.dtype) {
-        "i32" => format!("{}", value as i32),
-        _ => real(value),
+    let (element, number) = match element(step.write.dtype) {
+        "i32" => ("i32", format!("{}", value as i32)),
+        element => (element, real(value)),
     };
-    walk(lowering, &step.name, &[], &step.write, &text, "")
+    walk(lowering, &step.name, &[], &step.write, &format!("fn compute() -> {element} {{ return {number}; }}"))
 }
 
-/// `write = text` of the elements `a`, `b` and `c` of `reads`.
-fn walk(
-    lowering: &mut Lowering,
-    name: &str,
-    reads: &[&Operand],
-    write: &Operand,
-    text: &str,
-    helpers: &str,
-) -> Result<Dispatch> {
-    let order = write.view.memory_order();
-    let views: Vec<View> = reads.iter().chain([&write]).map(|operand| operand.view.permuted(&order)).collect();
-    let joined = Joined::of(&views);
+/// `write = compute(…)` of the elements of `reads`, where `functions` has `compute`.
+fn walk(lowering: &mut Lowering, name: &str, reads: &[&Operand], write: &Operand, functions: &str) -> Result<Dispatch> {
+    let joined = Joined::walked(reads, write);
     let wide = joined.is_wide();
     let types: Vec<&str> = reads.iter().chain([&write]).map(|operand| element(operand.dtype)).collect();
     let mut bound = Bound::default();
@@ -56,22 +58,19 @@ fn walk(
         bound.add(&format!("bound{index}"), per, types[index], lowering.reads(operand));
     }
     bound.add(&format!("bound{}", reads.len()), if wide { 4 } else { 1 }, types[reads.len()], lowering.writes(write));
-    if text.contains("divisor(") {
+    if functions.contains("divisor(") {
         bound.add("faults", 1, "u32", Binding::faults());
         bound.text.push_str("fn divisor(x: i32) -> i32 { if x == 0 { faults[0] = 1u; return 1; } return x; }\n");
     }
     let head = Head::new()
         .count("RANK", joined.shape.len() as u64)
-        .count("OPERANDS", views.len() as u64)
+        .count("OPERANDS", types.len() as u64)
         .count("WIDTH", if wide { 4u64 } else { 1 })
-        .line(helpers.trim_end())
+        .line(functions.trim_end())
         .line(bound.text.trim_end())
-        .line(&stored(&types, &joined, wide, text));
-    let count = views[0].volume() / if wide { 4 } else { 1 };
-    let mut push = vec![count as u32];
-    push.extend(joined.shape.iter().map(|length| *length as u32));
-    push.extend(joined.offsets.iter().map(|offset| *offset as u32));
-    push.extend(joined.strides.iter().flatten().map(|stride| *stride as u32));
+        .line(&stored(&types, &joined, wide));
+    let count = write.view.volume() / if wide { 4 } else { 1 };
+    let push = joined.push(count);
     if push.len() * 4 > lowering.limits.push as usize {
         return fail!(Unsupported, "{name}: operands of {} axes that cannot be joined", joined.shape.len());
     }
@@ -81,7 +80,7 @@ fn walk(
 }
 
 /// Views of one shape with axes joined where all of them allow it.
-pub(super) struct Joined {
+pub(in crate::engine::vulkan) struct Joined {
     pub(super) shape: Vec<usize>,
     offsets: Vec<usize>,
     /// Of each view.
@@ -89,6 +88,19 @@ pub(super) struct Joined {
 }
 
 impl Joined {
+    /// Operands and, last, what is written, in the order of its memory.
+    pub(in crate::engine::vulkan) fn walked(reads: &[&Operand], write: &Operand) -> Joined {
+        let order = write.view.memory_order();
+        let views: Vec<View> = reads.iter().chain([&write]).map(|operand| operand.view.permuted(&order)).collect();
+        Joined::of(&views)
+    }
+
+    /// What the shader is told of `count` invocations.
+    pub(in crate::engine::vulkan) fn push(&self, count: usize) -> Vec<u32> {
+        let numbers = self.shape.iter().chain(&self.offsets).chain(self.strides.iter().flatten());
+        std::iter::once(&count).chain(numbers).map(|number| *number as u32).collect()
+    }
+
     pub(super) fn of(views: &[View]) -> Joined {
         let (mut shape, mut strides): (Vec<usize>, Vec<Vec<usize>>) = (Vec::new(), vec![Vec::new(); views.len()]);
         for (axis, &length) in views[0].shape.iter().enumerate().filter(|(_, length)| **length != 1) {
@@ -113,7 +125,7 @@ impl Joined {
     }
 
     /// Whether four elements along the last axis lie together, or are one, in all views; in the last, which is written, together.
-    fn is_wide(&self) -> bool {
+    pub(in crate::engine::vulkan) fn is_wide(&self) -> bool {
         let fours = |view: usize| {
             let (last, rest) = self.strides[view].split_last().expect("at least one axis");
             let aligned = self.offsets[view].is_multiple_of(4) && rest.iter().all(|stride| stride.is_multiple_of(4));
@@ -129,13 +141,46 @@ impl Joined {
 
 const LETTERS: [char; 3] = ['a', 'b', 'c'];
 
-/// `compute()` and `store()`.
-fn stored(types: &[&str], joined: &Joined, wide: bool, text: &str) -> String {
-    let (written, read) = types.split_last().expect("something is written");
+/// A function for every link, and `compute()` of the operands.
+fn functions(links: &[Link], reads: &[&Operand]) -> Result<String> {
+    let mut all = String::new();
+    let mut calls = String::new();
+    let dtype = |from: &Source| match from {
+        Source::Read(index) => reads[*index].dtype,
+        Source::Link(index) => links[*index].dtype,
+    };
+    for (index, link) in links.iter().enumerate() {
+        let types: Vec<DType> = link.from.iter().map(dtype).collect();
+        let mut text = expression(&link.op, &types, &format!("activate{index}"), &mut all)?;
+        if matches!(link.dtype, DType::I8 | DType::U8) && !matches!(link.op, Op::Cast(_)) {
+            text = cast(DType::I32, link.dtype).replace('a', &format!("({text})"));
+        }
+        let parameters: Vec<String> =
+            types.iter().zip(LETTERS).map(|(dtype, letter)| format!("{letter}: {}", element(*dtype))).collect();
+        let (parameters, gives) = (parameters.join(", "), element(link.dtype));
+        let _ = writeln!(all, "fn link{index}({parameters}) -> {gives} {{ return {text}; }}");
+        let given: Vec<String> = link.from.iter().map(name).collect();
+        let _ = writeln!(calls, "let l{index} = link{index}({});", given.join(", "));
+    }
     let parameters: Vec<String> =
-        read.iter().zip(LETTERS).map(|(element, letter)| format!("{letter}: {element}")).collect();
-    let mut all = format!("fn compute({}) -> {written} {{ return {text}; }}\n", parameters.join(", "));
-    let _ = writeln!(all, "fn store(at: array<u32, OPERANDS>) {{");
+        reads.iter().enumerate().map(|(index, read)| format!("v{index}: {}", element(read.dtype))).collect();
+    let (last, end) = (links.len() - 1, &links[links.len() - 1]);
+    let (parameters, gives) = (parameters.join(", "), element(end.dtype));
+    let _ = writeln!(all, "fn compute({parameters}) -> {gives} {{\n{calls}return l{last};\n}}");
+    Ok(all)
+}
+
+fn name(from: &Source) -> String {
+    match from {
+        Source::Read(index) => format!("v{index}"),
+        Source::Link(index) => format!("l{index}"),
+    }
+}
+
+/// `store()`.
+fn stored(types: &[&str], joined: &Joined, wide: bool) -> String {
+    let (written, read) = types.split_last().expect("something is written");
+    let mut all = String::from("fn store(at: array<u32, OPERANDS>) {\n");
     let call = |part: &str| {
         let values: Vec<String> = (0..read.len()).map(|index| format!("v{index}{part}")).collect();
         format!("compute({})", values.join(", "))
@@ -158,33 +203,21 @@ fn stored(types: &[&str], joined: &Joined, wide: bool, text: &str) -> String {
     all
 }
 
-/// An expression of `a`, `b` and `c`, the step's operands, and the functions that it calls.
-fn expression(op: &Op, step: &Step, helpers: &mut String) -> Result<String> {
-    let dtype = |index: usize| step.reads.get(index).and_then(Option::as_ref).map_or(DType::F32, |read| read.dtype);
-    let whole = element(dtype(0)) == "i32";
+/// An expression of `a`, `b` and `c`, of these types, and the function `activate` that it calls.
+fn expression(op: &Op, types: &[DType], activate: &str, helpers: &mut String) -> Result<String> {
+    let first = types.first().copied().unwrap_or(DType::F32);
+    let whole = element(first) == "i32";
     Ok(match op {
-        Op::Unary(Unary::Activation(op)) if !whole => {
-            helpers.push_str(&super::activation("activate", *op));
-            "activate(a)".into()
-        }
-        Op::Unary(Unary::Activation(Activation::Relu)) => "max(a, 0)".into(),
-        Op::Unary(Unary::Activation(Activation::Clamp { lo, hi })) => {
-            format!("clamp(a, {}, {})", *lo as i32, *hi as i32)
-        }
-        Op::Unary(Unary::Activation(op)) => {
-            helpers.push_str(&super::activation("activate", *op));
-            "i32(activate(f32(a)))".into()
-        }
-        Op::Unary(op) => unary(*op).into(),
+        Op::Unary(op) => unary(*op, whole, activate, helpers),
         Op::Binary(op) => binary(*op, whole).into(),
         Op::Predicate(Predicate::IsNan) => if whole { "0" } else { "i32(is_nan(a))" }.into(),
-        Op::Predicate(Predicate::Not) => format!("i32(a == {}(0))", element(dtype(0))),
+        Op::Predicate(Predicate::Not) => format!("i32(a == {}(0))", element(first)),
         Op::Comparison(op) => format!("i32(a {} b)", compared(*op)),
         Op::Logic(Logic::And) => "i32(a != 0 && b != 0)".into(),
         Op::Logic(Logic::Or) => "i32(a != 0 || b != 0)".into(),
         Op::Logic(Logic::Xor) => "i32((a != 0) != (b != 0))".into(),
         Op::Where => "select(c, b, a != 0)".into(),
-        Op::Cast(to) => cast(dtype(0), *to),
+        Op::Cast(to) => cast(first, *to),
         other => return fail!(Engine, "{} is not element by element", other.name()),
     })
 }
@@ -212,9 +245,9 @@ pub(super) fn cast(from: DType, to: DType) -> String {
 }
 
 /// Of whole numbers only those that keep them whole; the others are cut, as a cast does.
-fn unary(op: Unary) -> &'static str {
-    match op {
-        Unary::Activation(_) => "activate(a)",
+fn unary(op: Unary, whole: bool, activate: &str, helpers: &mut String) -> String {
+    let text = match op {
+        Unary::Activation(op) => return activated(op, whole, activate, helpers),
         Unary::Abs => "abs(a)",
         Unary::Neg => "-a",
         Unary::Sign => "sign(a)",
@@ -229,7 +262,17 @@ fn unary(op: Unary) -> &'static str {
         Unary::Sin => "sine(a)",
         Unary::Softplus => "softplus(a)",
         Unary::Sqrt => "sqrt(a)",
+    };
+    text.into()
+}
+
+fn activated(op: Activation, whole: bool, activate: &str, helpers: &mut String) -> String {
+    match op {
+        Activation::Relu if whole => return "max(a, 0)".into(),
+        Activation::Clamp { lo, hi } if whole => return format!("clamp(a, {}, {})", lo as i32, hi as i32),
+        _ => helpers.push_str(&super::activation(activate, op)),
     }
+    if whole { format!("i32({activate}(f32(a)))") } else { format!("{activate}(a)") }
 }
 
 fn binary(op: Binary, whole: bool) -> &'static str {

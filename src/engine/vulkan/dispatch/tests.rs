@@ -8,6 +8,7 @@ mod norms;
 mod pictures;
 
 use super::*;
+use crate::engine::CancelToken;
 use crate::engine::cpu::play_once;
 use crate::engine::vulkan::context::Context;
 use crate::engine::vulkan::narrow::narrow;
@@ -92,7 +93,7 @@ fn tables_that_are_too_large_are_cut() {
 
 fn play(context: &Arc<Context>, case: &Case, limits: &Limits, precision: Precision) -> Result<Vec<Tensor>> {
     let (plan, program) = programmed(case.plan.clone(), limits, precision)?;
-    Ready::new(context.clone(), plan, &program)?.run(&case.inputs.iter().collect::<Vec<_>>())
+    Ready::new(context.clone(), plan, &program)?.run(&case.inputs.iter().collect::<Vec<_>>(), &CancelToken::new())
 }
 
 /// Fails unless all outputs are the CPU engine's within `bound` standard deviations, and in halves within what halves cost, with the device's

@@ -1,0 +1,49 @@
+//! Measures a plan launch by launch.
+
+use super::context::Context;
+use super::programmed;
+use super::ready::Ready;
+use crate::caught::catch;
+use crate::engine::{CancelToken, Precision, Profile};
+use crate::error::{Error, Result, fail};
+use crate::graph;
+use crate::model::Graph;
+use crate::value::Tensor;
+use std::time::{Duration, Instant};
+
+/// See [`crate::engine::profile_vulkan`].
+pub(in crate::engine) fn profile(
+    graph: &Graph,
+    inputs: &[(&str, &Tensor)],
+    repeat: usize,
+    precision: Precision,
+) -> Result<Profile> {
+    let context = Context::shared()?;
+    let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();
+    let (plan, _) = graph::build(graph, &graph.shapes(&shapes)?)?;
+    let given = given(graph, inputs)?;
+    catch("the Vulkan engine", "running the plan", || {
+        let (plan, program) = programmed(plan, &context.opened.limits, precision)?;
+        let mut times = vec![Duration::ZERO; plan.steps.len()];
+        let mut runs_ms = Vec::new();
+        let mut ready = Ready::timed(context.clone(), plan.clone(), &program)?;
+        for run in 0..=repeat {
+            let started = Instant::now();
+            ready.run(&given.iter().collect::<Vec<_>>(), &CancelToken::new())?;
+            if run > 0 {
+                runs_ms.push(started.elapsed().as_secs_f64() * 1e3);
+                program.steps.iter().zip(ready.times()?).for_each(|(step, taken)| times[*step] += taken);
+            }
+        }
+        Ok(Profile::of(&plan, &times, runs_ms))
+    })
+}
+
+/// A run's inputs in the graph's order and types.
+fn given(graph: &Graph, inputs: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
+    let of = |port: &crate::model::Port| match inputs.iter().find(|(name, _)| *name == port.name) {
+        Some((_, tensor)) => port.convert((*tensor).clone()),
+        None => fail!(Mismatch, "the input is not given").map_err(|error: Error| error.in_field(&port.name)),
+    };
+    graph.inputs().iter().map(of).collect()
+}
