@@ -258,7 +258,7 @@ pub fn load_with(
         }
         Backend::Tract => Ok(Box::new(reference::Reference::new(graph, threads))),
         #[cfg(feature = "vulkan")]
-        Backend::Vulkan => Ok(Box::new(vulkan::Vulkan::new(graph, precision)?)),
+        Backend::Vulkan => Ok(Box::new(vulkan::Vulkan::new(graph, precision, cache)?)),
         #[cfg(not(feature = "vulkan"))]
         Backend::Vulkan => fail!(Unsupported, "this program was built without its feature \"vulkan\""),
     }

@@ -117,7 +117,7 @@ impl Auto {
 
     fn open(&mut self, device: &Identity) -> Result<()> {
         if self.vulkan.is_none() {
-            let vulkan = Vulkan::new(self.graph.clone(), self.precision)?;
+            let vulkan = Vulkan::new(self.graph.clone(), self.precision, self.cache.as_ref())?;
             if vulkan.identity() != device {
                 return fail!(Engine, "{} is not the device that was measured, or has another driver", device.name);
             }
@@ -165,6 +165,7 @@ impl Auto {
             outputs: arrays(&mut outputs.iter()),
             cpu_ms: ms,
             precision: about.precision,
+            cache: self.cache.clone(),
         });
         let (said, end) = ask(&request, |last| patience(last, ms));
         let finding = match found(&said, end) {

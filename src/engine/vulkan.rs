@@ -1,5 +1,6 @@
 //! The Vulkan engine: plays the same plan as the CPU engine, with compute shaders.
 
+mod compiled;
 mod context;
 mod device;
 mod dispatch;
@@ -16,7 +17,7 @@ mod shader;
 mod tests;
 
 use super::account::ASKED;
-use super::{Account, Engine, Footprint, Memory, Outputs, Precision};
+use super::{Account, Cache, Engine, Footprint, Memory, Outputs, Precision};
 use crate::caught::catch;
 use crate::error::{Error, Result, fail};
 use crate::graph::plan::Plan;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 pub(crate) struct Vulkan {
     graph: Graph,
     precision: Precision,
+    cache: Option<Cache>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     context: Arc<Context>,
@@ -51,12 +53,14 @@ enum State {
 }
 
 impl Vulkan {
+    /// What the driver compiles is kept in `cache`.
+    ///
     /// # Errors
     /// `Unsupported` when there is no device.
-    pub(crate) fn new(graph: Graph, precision: Precision) -> Result<Vulkan> {
-        let context = Context::shared()?;
+    pub(crate) fn new(graph: Graph, precision: Precision, cache: Option<&Cache>) -> Result<Vulkan> {
+        let context = Context::shared(cache)?;
         let (inputs, outputs) = (graph.inputs().to_vec(), graph.outputs().to_vec());
-        Ok(Vulkan { graph, precision, inputs, outputs, context, state: State::Idle })
+        Ok(Vulkan { graph, precision, cache: cache.cloned(), inputs, outputs, context, state: State::Idle })
     }
 
     /// The device that it is on.
@@ -198,6 +202,7 @@ impl Engine for Vulkan {
         let context = self.context.clone();
         let ready = catch("the Vulkan engine", "uploading weights", || Ready::new(context, *plan, &program))
             .map_err(|error| self.in_file(error))?;
+        self.context.compiled.keep(self.cache.as_ref());
         self.state = State::Ready { shapes, ready: Box::new(ready), memory, outputs, counts };
         Ok(())
     }

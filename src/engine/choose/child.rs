@@ -1,7 +1,7 @@
 //! The child's side of a probe: it opens the device, plays the stage's own plan on the inputs it was given, and says what it saw, a line of
 //! JSON each.
 
-use crate::cache;
+use crate::cache::{self, Cache};
 use crate::engine::vulkan::{Identity, Vulkan, identities};
 use crate::engine::{Engine, Outputs, Precision};
 use crate::error::{Error, ErrorKind, Result, fail};
@@ -41,6 +41,8 @@ pub(super) struct Stage {
     pub(super) outputs: Vec<Array>,
     pub(super) cpu_ms: f64,
     pub(super) precision: Precision,
+    /// Where what the driver compiles is kept.
+    pub(super) cache: Option<Cache>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -106,7 +108,7 @@ fn say(said: &Said) {
 
 impl Stage {
     fn play(self) -> Result<Said> {
-        let mut vulkan = Vulkan::new(Graph::open(&self.graph)?, self.precision)?;
+        let mut vulkan = Vulkan::new(Graph::open(&self.graph)?, self.precision, self.cache.as_ref())?;
         if vulkan.identity() != &self.device {
             return fail!(Engine, "the device is {}, not {}", vulkan.identity().name, self.device.name);
         }

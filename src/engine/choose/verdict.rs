@@ -1,16 +1,14 @@
 //! [`Verdict`]: what a probe found of one graph on one device, kept in memory and in the cache's folder.
 
-use crate::cache::{self, Cache};
+use crate::cache::{self, Cache, number};
 use crate::engine::Precision;
 use crate::engine::vulkan::Identity;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::hash::Hash;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use xxhash_rust::xxh3::Xxh3;
 
 /// How much faster than the CPU a device must be to be taken.
 const MARGIN: f64 = 1.1;
@@ -123,22 +121,13 @@ pub(crate) fn disabled(device: &Identity, cache: Option<&Cache>) -> Option<Strin
         .then(|| format!("{}: {deaths} probes died; it is not tried again until its driver changes", device.name))
 }
 
-pub(super) fn number(what: &impl Hash) -> u128 {
-    let mut hasher = Xxh3::new();
-    what.hash(&mut hasher);
-    hasher.digest128()
-}
-
 pub(super) fn read<T: DeserializeOwned>(cache: &Cache, number: u128, ending: &'static str) -> Option<T> {
     Some(cache::open(cache.find(&cache::name(number, ending))?.bytes())?.0)
 }
 
 pub(super) fn write(cache: &Cache, number: u128, ending: &'static str, head: &impl Serialize) {
-    let written = cache::seal(head, 0).map_err(io::Error::other).and_then(|bytes| {
-        let mut draft = cache.draft(&cache::name(number, ending), bytes.len() as u64)?;
-        draft.write_all(&bytes)?;
-        draft.publish()
-    });
+    let sealed = cache::seal(head, 0).map_err(io::Error::other);
+    let written = sealed.and_then(|bytes| cache.write(&cache::name(number, ending), &bytes));
     written.unwrap_or_else(|error| cache::not_kept(&error));
 }
 
