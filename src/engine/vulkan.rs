@@ -63,6 +63,11 @@ impl Vulkan {
         Ok(Vulkan { graph, precision, cache: cache.cloned(), inputs, outputs, context, state: State::Idle })
     }
 
+    /// How floats are stored on the device.
+    pub(super) fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// The device that it is on.
     pub(super) fn identity(&self) -> &Identity {
         &self.context.opened.identity
@@ -217,7 +222,16 @@ impl Engine for Vulkan {
             State::Ready { counts, .. } => counts.clone(),
         };
         let device = Some(self.context.opened.name.clone());
-        Account { engine: self.name(), device, dispatches, variants, why: ASKED.into(), ..Account::default() }
+        let precision = Some(self.precision.name());
+        Account {
+            engine: self.name(),
+            device,
+            precision,
+            dispatches,
+            variants,
+            why: ASKED.into(),
+            ..Account::default()
+        }
     }
 
     fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {
