@@ -8,6 +8,7 @@ mod sealed;
 pub(crate) use sealed::{ALIGN, open, seal};
 
 use crate::model::mapped::Mapped;
+use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -20,11 +21,11 @@ const MOST: u64 = 8_000_000_000;
 /// How exactly it is known when a file was last used: one write to the disk in so long a time.
 const DAY: Duration = Duration::from_hours(24);
 /// What ends a file's name, and what begins that of one under construction.
-const ENDINGS: [&str; 5] = ["plan", "weights", "verdict", "deaths", "devices"];
+const ENDINGS: [&str; 6] = ["plan", "weights", "verdict", "deaths", "devices", "pipelines"];
 const DRAFT: &str = ".undiffuse-";
 
 /// A folder for compiled plans and packed weights, made when it is first written to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cache {
     folder: PathBuf,
     most: u64,
@@ -80,6 +81,17 @@ impl Cache {
         Ok(Draft { cache: self.clone(), name: name.to_owned(), file })
     }
 
+    /// Writes the file `name`, whole or not at all.
+    ///
+    /// # Errors
+    /// Those of [`Cache::draft`].
+    #[cfg(feature = "vulkan")]
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut draft = self.draft(name, bytes.len() as u64)?;
+        draft.write_all(bytes)?;
+        draft.publish()
+    }
+
     /// Removes what was not used for longest until the rest may stay, and drafts that somebody left; never `kept`.
     fn trim(&self, kept: &str) {
         let Ok(entries) = fs::read_dir(&self.folder) else { return };
@@ -117,6 +129,14 @@ impl Entry {
     fn is_left(&self) -> bool {
         self.name.starts_with(DRAFT) && self.used.elapsed().is_ok_and(|age| age > DAY)
     }
+}
+
+/// Stands for `what` in names of files.
+#[cfg(feature = "vulkan")]
+pub(crate) fn number(what: &impl std::hash::Hash) -> u128 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    what.hash(&mut hasher);
+    hasher.digest128()
 }
 
 /// The name of what `number` stands for.

@@ -225,30 +225,32 @@ impl FromStr for Precision {
     }
 }
 
-/// An engine for `graph` on `backend`, with weights as they are stored and nothing kept for the next start.
+/// An engine for `graph` on `backend`, in f32, with weights as they are stored and nothing kept for the next start.
 ///
 /// # Errors
 /// `Unsupported` for Vulkan where there is no device.
 pub fn load(graph: Graph, backend: Backend, threads: &Threads) -> Result<Box<dyn Engine>> {
-    load_with(graph, backend, Weights::Stored, Precision::F32, threads, None)
+    load_with(graph, backend, Weights::Stored, Some(Precision::F32), threads, None)
 }
 
 /// An engine for `graph` on `backend` that keeps its weights as `weights` says, and what it prepares in `cache`, for the next one of the same
-/// graph.
+/// graph. Where no `precision` is given, a Vulkan device stores halves if they were found right, and, by [`Backend::Auto`], faster.
 ///
 /// # Errors
-/// `Invalid` for tract and Vulkan with anything but [`Weights::Stored`], and for the CPU and tract with anything but [`Precision::F32`]; `Unsupported` for Vulkan where there is no device.
+/// `Invalid` for tract and Vulkan with anything but [`Weights::Stored`], and for the CPU and tract with [`Precision::F16`]; `Unsupported` for Vulkan where there is no device.
 pub fn load_with(
     graph: Graph,
     backend: Backend,
     weights: Weights,
-    precision: Precision,
+    precision: Option<Precision>,
     threads: &Threads,
     cache: Option<&Cache>,
 ) -> Result<Box<dyn Engine>> {
     match backend {
-        Backend::Cpu | Backend::Tract if precision != Precision::F32 => fail!(Invalid, "{backend} computes in f32")
-            .map_err(|error: Error| error.advise("leave the precision out, or use the backend vulkan")),
+        Backend::Cpu | Backend::Tract if precision == Some(Precision::F16) => {
+            fail!(Invalid, "{backend} computes in f32")
+                .map_err(|error: Error| error.advise("leave the precision out, or use the backend vulkan"))
+        }
         Backend::Cpu => Ok(Box::new(cpu::Cpu::new(graph, weights, threads, cache))),
         #[cfg(feature = "vulkan")]
         Backend::Auto if weights == Weights::Stored => {
@@ -264,7 +266,7 @@ pub fn load_with(
         }
         Backend::Tract => Ok(Box::new(reference::Reference::new(graph, threads))),
         #[cfg(feature = "vulkan")]
-        Backend::Vulkan => Ok(Box::new(vulkan::Vulkan::new(graph, precision)?)),
+        Backend::Vulkan => Ok(Box::new(choose::Proved::new(graph, precision, threads, cache)?)),
         #[cfg(not(feature = "vulkan"))]
         Backend::Vulkan => fail!(Unsupported, "this program was built without its feature \"vulkan\""),
     }
@@ -287,8 +289,10 @@ pub struct Measured {
     pub graph: std::path::PathBuf,
     /// Of its inputs.
     pub shapes: Vec<Vec<usize>>,
-    /// Of the CPU that it was compared with.
-    pub threads: usize,
+    /// Of the CPU whose time it was compared with; `None` where only numbers were.
+    pub threads: Option<usize>,
+    /// `f32` or `f16`.
+    pub precision: &'static str,
     /// `vulkan` or `cpu`.
     pub engine: &'static str,
     pub why: String,
@@ -301,7 +305,8 @@ pub fn verdicts(device: &DeviceInfo, cache: &Cache) -> Verdicts {
         graph: about.graph,
         shapes: about.shapes,
         threads: about.threads,
-        engine: if verdict.is_for_device() { "vulkan" } else { "cpu" },
+        precision: about.precision.name(),
+        engine: if verdict.is_for_device_of(about.threads) { "vulkan" } else { "cpu" },
         why: verdict.why(),
     };
     let own = choose::all(cache).into_iter().filter(|(about, _)| about.device == device.identity);

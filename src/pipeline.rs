@@ -62,8 +62,8 @@ pub struct Options {
     pub backend: Backend,
     /// How weights are kept.
     pub weights: Weights,
-    /// How floats are stored on a Vulkan device.
-    pub precision: Precision,
+    /// How floats are stored on a Vulkan device; in halves, where none is given and they were found right and, by [`Backend::Auto`], faster.
+    pub precision: Option<Precision>,
     /// Threads, or as many as the machine has cores. The picture does not depend on it.
     pub threads: Option<NonZeroUsize>,
     /// Where compiled plans and packed weights are kept for the next start; they are not where no folder is given.

@@ -53,10 +53,14 @@ impl Place {
 
     /// What `--json` says of a picture's stages, and what stood on stderr. It is made whatever the probe does.
     fn picture(&self, probe: Option<&str>) -> (Vec<Value>, String) {
+        self.picture_in(&["--precision", "f32"], probe)
+    }
+
+    fn picture_in(&self, precision: &[&str], probe: Option<&str>) -> (Vec<Value>, String) {
         let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/sticker-64").display().to_string();
         let out = self.0.path().join("picture.png").display().to_string();
         let arguments = ["generate", "a red apple", "--model", &model, "-o", &out, "--seed", "1", "--native", "--json"];
-        let output = self.run(&arguments, probe);
+        let output = self.run(&[&arguments[..], precision].concat(), probe);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{said}");
         let report: Value = serde_json::from_slice(&output.stdout).expect("a report");
@@ -108,6 +112,42 @@ fn a_device_that_is_faster_and_right_is_taken() {
     each(&second, "vulkan", "10 runs of the same bits");
     assert!(second.iter().all(|stage| stage["cpu_nodes"] == 0 && stage["dispatches"].as_u64() > Some(0)), "{second:?}");
     assert_eq!(said, "");
+}
+
+/// Every stage is measured in f32 and, as that is near the CPU's time, in f16.
+#[test]
+#[ignore = "needs a Vulkan device"]
+fn halves_are_taken_where_they_are_right_and_faster() {
+    let runs = |ms: &str, last: &str| {
+        format!("echo '\"ready\"'\n{}echo '{last}'", format!("echo '{{\"ran\":{ms}}}'\n").repeat(10))
+    };
+    let right = "{\"right\":0.000001}";
+    let f32 = runs("0.00002", right);
+    for (f16, taken) in [
+        (runs("0.00001", right), "f16"),
+        (runs("0.00003", right), "f32"),
+        (runs("0.00001", "{\"wrong\":\"y is far away\"}"), "f32"),
+    ] {
+        let place = Place::listed();
+        let probe = format!(
+            "count=\"$(dirname \"$0\")/count\"\necho >> \"$count\"\nif [ $(($(wc -l < \"$count\") % 2)) = 1 ]; then\n{f32}\nelse\n{f16}\nfi"
+        );
+        let (stages, said) = place.picture_in(&[], Some(&probe));
+        each(&stages, "vulkan", "measured");
+        assert!(stages.iter().all(|stage| stage["precision"] == taken), "{taken}: {stages:?}");
+        assert_eq!((said.as_str(), place.files("verdict").len()), ("", 2 * STAGES));
+    }
+}
+
+/// Halves move half as much: they are not tried on a device that is far slower.
+#[test]
+#[ignore = "needs a Vulkan device"]
+fn halves_are_not_measured_on_a_slow_device() {
+    let place = Place::listed();
+    let slow = "echo '\"ready\"'\necho '{\"ran\":1e9}'\necho '{\"right\":0.0}'";
+    let (stages, _) = place.picture_in(&[], Some(slow));
+    each(&stages, "cpu", "measured");
+    assert_eq!(place.files("verdict").len(), STAGES);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use support::{Axis, Builder, floats, int, ints, numbers};
 use tract_onnx::pb::tensor_proto::DataType;
-use undiffuse::engine::{self, Backend, Cache, Engine, Precision, Threads, Weights};
+use undiffuse::engine::{self, Backend, Cache, Engine, Threads, Weights};
 use undiffuse::model::Graph;
 use undiffuse::value::Tensor;
 
@@ -114,7 +114,7 @@ fn ending(name: &str) -> &str {
 
 fn load(file: &Path, weights: Weights, cache: Option<&Cache>) -> Box<dyn Engine> {
     let threads = Threads::new(std::num::NonZeroUsize::new(2)).unwrap();
-    engine::load_with(Graph::open(file).unwrap(), Backend::Cpu, weights, Precision::F32, &threads, cache).unwrap()
+    engine::load_with(Graph::open(file).unwrap(), Backend::Cpu, weights, None, &threads, cache).unwrap()
 }
 
 fn run(engine: &mut dyn Engine, side: usize) -> Made {

@@ -19,13 +19,14 @@ fn undiffuse(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_undiffuse"));
     command
         .env_remove("UNDIFFUSE_MODEL")
+        // An option goes before it.
         .env("UNDIFFUSE_CACHE", "")
         .args(arguments)
         .output()
         .expect("the program starts")
 }
 
-/// The picture, and what was said of it.
+/// The picture in f32, unless `more` says otherwise, and what was said of it.
 fn made(model: &Path, backend: &str, more: &[&str]) -> (image::RgbImage, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let out = folder.path().join("picture.png");
@@ -35,6 +36,9 @@ fn made(model: &Path, backend: &str, more: &[&str]) -> (image::RgbImage, String)
         vec!["generate", "a red apple", "--model", &model, "-o", &out, "--backend", backend, "--seed", "1"];
     arguments.extend(["--native", "--json", "--steps", "2"]);
     arguments.extend(more);
+    if !more.contains(&"--precision") && !more.contains(&"--cache") {
+        arguments.extend(["--precision", "f32"]);
+    }
     if let Some(size) = &size {
         arguments.extend(["--size", size]);
     }
@@ -180,6 +184,33 @@ fn a_bench_times_every_launch() {
             assert!((flops / cpu_flops - 1.0).abs() < 1e-9, "{name}: {flops} and {cpu_flops}");
         }
     }
+}
+
+/// Halves are used, as nothing else is asked for and they are right; they are held to the CPU's numbers once.
+#[test]
+#[ignore = "needs a Vulkan device"]
+fn what_is_right_is_known_to_the_next_start() {
+    let model = &Path::new(env!("CARGO_MANIFEST_DIR")).join("models/sticker-64");
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = ["--cache", folder.path().to_str().expect("a name")];
+    let verdicts = || {
+        let files = std::fs::read_dir(folder.path()).expect("a cache").map(|entry| entry.expect("a file").path());
+        let verdicts = files.filter(|file| file.extension().is_some_and(|ending| ending == "verdict"));
+        verdicts
+            .map(|file| std::fs::metadata(file).and_then(|facts| facts.modified()).expect("a date"))
+            .collect::<Vec<_>>()
+    };
+    let (first, _) = made(model, "vulkan", &cache);
+    let kept = verdicts();
+    assert_eq!(kept.len(), 3, "a stage each");
+    let (second, report) = made(model, "vulkan", &cache);
+    assert!(first == second && verdicts() == kept, "tested again");
+    let report: serde_json::Value = serde_json::from_str(&report).expect("a report");
+    for stage in report["stages"].as_array().expect("stages") {
+        assert_eq!((&stage["engine"], &stage["precision"]), (&"vulkan".into(), &"f16".into()), "{stage}");
+        assert!(stage["why"].as_str().expect("a reason").contains("runs gave the same bits"), "{stage}");
+    }
+    assert!(first == made(model, "vulkan", &["--precision", "f16"]).0 && first != made(model, "vulkan", &[]).0);
 }
 
 #[test]

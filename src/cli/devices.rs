@@ -55,8 +55,9 @@ fn listing(devices: &[Told]) -> String {
         if verdicts.deaths > 0 {
             let _ = writeln!(text, "   {} probes died on it", verdicts.deaths);
         }
-        for Measured { graph, shapes, threads, engine, why } in &verdicts.verdicts {
-            let _ = writeln!(text, "   {engine}  {} {shapes:?}, {threads} threads: {why}", graph.display());
+        for Measured { graph, shapes, threads, precision, engine, why } in &verdicts.verdicts {
+            let threads = threads.map_or_else(|| "its numbers".into(), |threads| format!("{threads} threads"));
+            let _ = writeln!(text, "   {engine}  {} {shapes:?}, {precision}, {threads}: {why}", graph.display());
         }
     }
     text
@@ -79,7 +80,8 @@ mod tests {
         let measured = Measured {
             graph: "m.onnx".into(),
             shapes: vec![vec![1, 4]],
-            threads: 2,
+            threads: Some(2),
+            precision: "f16",
             engine: "cpu",
             why: "measured".into(),
         };
@@ -88,7 +90,10 @@ mod tests {
         let text = listing(&[told("V3D 7.1.7"), told("other")]);
         assert!(text.starts_with("0  V3D 7.1.7  IntegratedGpu  v3dv 23.2  shared 16 KiB, 256 invocations"), "{text}");
         assert!(text.contains("\n1  other"), "{text}");
-        assert!(text.contains("1 probes died") && text.contains("cpu  m.onnx [[1, 4]], 2 threads: measured"), "{text}");
+        assert!(
+            text.contains("1 probes died") && text.contains("cpu  m.onnx [[1, 4]], f16, 2 threads: measured"),
+            "{text}"
+        );
         assert!(listing(&[]).contains("no device"));
     }
 }

@@ -64,9 +64,10 @@ pub struct Args {
     /// How weights are kept: stored (as in the files), or int8 (a half or a quarter of the memory, and nearly the same picture)
     #[arg(long, default_value = "stored")]
     weights: Weights,
-    /// How floats are stored on a Vulkan device: f32, or f16 (half the memory; sums stay f32)
-    #[arg(long, default_value = "f32")]
-    precision: Precision,
+    /// How floats are stored on a Vulkan device: f32, or f16 (half the memory; sums stay f32) [default: f16 where it is found right and, by
+    /// the backend auto, faster]
+    #[arg(long)]
+    precision: Option<Precision>,
     #[command(flatten)]
     cache: super::cache::Args,
     /// Drop each stage of the model before the next is loaded

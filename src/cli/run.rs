@@ -58,9 +58,10 @@ pub struct Args {
     /// How weights are kept: stored (as in the file) or int8
     #[arg(long, default_value = "stored", conflicts_with = "compare")]
     weights: Weights,
-    /// How floats are stored on a Vulkan device: f32, or f16 (half the memory; sums stay f32)
-    #[arg(long, default_value = "f32", conflicts_with = "compare")]
-    precision: Precision,
+    /// How floats are stored on a Vulkan device: f32, or f16 (half the memory; sums stay f32) [default: f16 where it is found right and, by
+    /// the backend auto, faster]
+    #[arg(long, conflicts_with = "compare")]
+    precision: Option<Precision>,
     #[command(flatten)]
     cache: super::cache::Args,
     /// Take no more memory than this in all (512M, 2G, or bytes): weights are read from the cache's file as they are needed, or it is refused

@@ -10,6 +10,8 @@ pub struct Account {
     pub engine: &'static str,
     /// The Vulkan device's name.
     pub device: Option<String>,
+    /// How floats are stored on it: `f32` or `f16`.
+    pub precision: Option<&'static str>,
     /// Launches of shaders that a run takes; 0 before it is planned.
     pub dispatches: usize,
     /// Steps of the plan, or tract's nodes, that a run computes on the CPU; 0 before it is planned.

@@ -1,6 +1,7 @@
 //! The Vulkan engine: plays the same plan as the CPU engine, with compute shaders.
 
 mod chain;
+mod compiled;
 mod context;
 mod device;
 mod dispatch;
@@ -18,7 +19,7 @@ mod shader;
 mod tests;
 
 use super::account::ASKED;
-use super::{Account, CancelToken, Engine, Footprint, Memory, Outputs, Precision};
+use super::{Account, Cache, CancelToken, Engine, Footprint, Memory, Outputs, Precision};
 use crate::caught::catch;
 use crate::error::{Error, Result, fail};
 use crate::graph::plan::Plan;
@@ -41,6 +42,7 @@ use std::sync::Arc;
 pub(crate) struct Vulkan {
     graph: Graph,
     precision: Precision,
+    cache: Option<Cache>,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
     context: Arc<Context>,
@@ -55,12 +57,20 @@ enum State {
 }
 
 impl Vulkan {
+    /// What the driver compiles is kept in `cache`.
+    ///
     /// # Errors
     /// `Unsupported` when there is no device.
-    pub(crate) fn new(graph: Graph, precision: Precision) -> Result<Vulkan> {
-        let context = Context::shared()?;
+    pub(crate) fn new(graph: Graph, precision: Precision, cache: Option<&Cache>) -> Result<Vulkan> {
+        let context = Context::shared(cache)?;
         let (inputs, outputs) = (graph.inputs().to_vec(), graph.outputs().to_vec());
-        Ok(Vulkan { graph, precision, inputs, outputs, context, cancel: CancelToken::new(), state: State::Idle })
+        let (cache, cancel) = (cache.cloned(), CancelToken::new());
+        Ok(Vulkan { graph, precision, cache, inputs, outputs, context, cancel, state: State::Idle })
+    }
+
+    /// How floats are stored on the device.
+    pub(super) fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The device that it is on.
@@ -208,6 +218,7 @@ impl Engine for Vulkan {
         let context = self.context.clone();
         let ready = catch("the Vulkan engine", "uploading weights", || Ready::new(context, *plan, &program))
             .map_err(|error| self.in_file(error))?;
+        self.context.compiled.keep(self.cache.as_ref());
         self.state = State::Ready { shapes, ready: Box::new(ready), memory, outputs, counts };
         Ok(())
     }
@@ -226,7 +237,16 @@ impl Engine for Vulkan {
             State::Ready { counts, .. } => counts.clone(),
         };
         let device = Some(self.context.opened.name.clone());
-        Account { engine: self.name(), device, dispatches, variants, why: ASKED.into(), ..Account::default() }
+        let precision = Some(self.precision.name());
+        Account {
+            engine: self.name(),
+            device,
+            precision,
+            dispatches,
+            variants,
+            why: ASKED.into(),
+            ..Account::default()
+        }
     }
 
     fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {

@@ -17,7 +17,7 @@ use crate::value::{Data, Tensor};
 pub(super) struct Machine {
     pub backend: Backend,
     pub weights: Weights,
-    pub precision: Precision,
+    pub precision: Option<Precision>,
     pub threads: Threads,
     pub cache: Option<Cache>,
     pub low_memory: bool,

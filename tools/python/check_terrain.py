@@ -44,7 +44,7 @@ def draw(sigmas, difficulties, rng):
 def undiffuse(program, backend, graph, inputs):
     """What `undiffuse run` gives, and the engine that it names."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [program, "run", graph, "--no-cache", "--backend", backend, "--json", "--output", f"denoised={folder}/denoised.npy"]
+        command = [program, "run", graph, "--no-cache", "--backend", backend, "--precision", "f32", "--json", "--output", f"denoised={folder}/denoised.npy"]
         for name, values in inputs.items():
             np.save(f"{folder}/{name}.npy", values)
             command += ["--input", f"{name}={folder}/{name}.npy"]

@@ -1,6 +1,7 @@
 //! Asking a child process, which a driver may kill without harm to this one.
 
 use super::child::{Request, Said};
+use super::verdict::Finding;
 use crate::cache;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
@@ -104,4 +105,58 @@ fn death(status: ExitStatus) -> Option<String> {
 #[cfg(not(unix))]
 fn death(status: ExitStatus) -> Option<String> {
     status.code().filter(|code| *code < 0).map(|code| format!("exception {code:#x}"))
+}
+
+/// How long a child may be silent after what it said last, beside a CPU that takes `ms` a run.
+pub(super) fn patience(last: Option<&Said>, ms: f64) -> Duration {
+    let cpu = Duration::from_secs_f64(ms / 1e3);
+    match last {
+        // It uploads and compiles.
+        None => Duration::from_secs(60) + 10 * cpu,
+        // Clearly slower than this is slow enough.
+        Some(Said::Ready) => Duration::from_millis(50) + 2 * cpu,
+        Some(_) => Duration::from_secs(5) + 2 * cpu,
+    }
+}
+
+/// What a child found.
+///
+/// # Errors
+/// How it died.
+pub(super) fn found(said: &[Said], end: End) -> Result<Finding, String> {
+    let times = said.iter().filter_map(|said| if let Said::Ran(ms) = said { Some(*ms) } else { None });
+    let (runs, device_ms) = times.fold((0, f64::INFINITY), |(runs, best), ms| (runs + 1, best.min(ms)));
+    Ok(match (said.last(), end) {
+        (_, End::Died(how)) => return Err(how),
+        (Some(Said::Right(distance)), End::Exited) if runs > 0 => {
+            Finding::Right { distance: *distance, runs, device_ms }
+        }
+        (Some(Said::Wrong(what)), _) => Finding::Wrong(what.clone()),
+        (Some(Said::Failed(what)), _) => Finding::Failed(what.clone()),
+        (Some(Said::Ready), End::Late(after)) => Finding::Slow { after_ms: after.as_secs_f64() * 1e3 },
+        (_, End::Late(after)) => Finding::Failed(format!("it said nothing for {after:.1?}")),
+        (_, End::NotStarted(why)) => Finding::Failed(why),
+        (_, End::Exited) => Finding::Failed("the probe ended without an answer".into()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_of_a_probe_has_its_finding() {
+        let second = || End::Late(Duration::from_secs(1));
+        let died = found(&[Said::Ready, Said::Ran(1.0)], End::Died("signal 11".into()));
+        assert_eq!(died.unwrap_err(), "signal 11");
+        let right = [Said::Ready, Said::Ran(3.0), Said::Ran(2.0), Said::Right(1e-6)];
+        let expected = Finding::Right { distance: 1e-6, runs: 2, device_ms: 2.0 };
+        assert_eq!(found(&right, End::Exited).unwrap(), expected);
+        assert_eq!(found(&[Said::Ready], second()).unwrap(), Finding::Slow { after_ms: 1000.0 });
+        assert!(matches!(found(&[], second()).unwrap(), Finding::Failed(_)));
+        assert!(matches!(found(&right[..3], second()).unwrap(), Finding::Failed(_)), "it hung");
+        assert!(matches!(found(&right[..3], End::Exited).unwrap(), Finding::Failed(_)), "cut short");
+        let wrong = Said::Wrong("y".into());
+        assert_eq!(found(&[Said::Ready, wrong], End::Exited).unwrap(), Finding::Wrong("y".into()));
+    }
 }

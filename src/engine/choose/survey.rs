@@ -2,8 +2,8 @@
 
 use super::child::{Request, Said};
 use super::probe::{End, ask};
-use super::verdict::{number, read, write};
-use crate::cache::Cache;
+use super::verdict::{read, write};
+use crate::cache::{Cache, number};
 use crate::engine::vulkan::{Identity, pick, wanted};
 use std::hash::Hash;
 use std::path::{Path, PathBuf};

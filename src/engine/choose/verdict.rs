@@ -1,16 +1,17 @@
 //! [`Verdict`]: what a probe found of one graph on one device, kept in memory and in the cache's folder.
 
-use crate::cache::{self, Cache};
+use super::trial::Right;
+use crate::cache::{self, Cache, number};
 use crate::engine::Precision;
+use crate::engine::account::ASKED;
 use crate::engine::vulkan::Identity;
+use crate::model::Graph;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::hash::Hash;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use xxhash_rust::xxh3::Xxh3;
 
 /// How much faster than the CPU a device must be to be taken.
 const MARGIN: f64 = 1.1;
@@ -26,8 +27,29 @@ pub(crate) struct About {
     pub(crate) stamp: u128,
     /// Of the inputs, in the graph's order.
     pub(crate) shapes: Vec<Vec<usize>>,
-    pub(crate) threads: usize,
+    /// Of the CPU that the device's time was compared with; `None` where only its numbers were.
+    pub(crate) threads: Option<usize>,
     pub(crate) precision: Precision,
+}
+
+impl About {
+    pub(super) fn new(
+        graph: &Graph,
+        device: &Identity,
+        shapes: &[Vec<usize>],
+        threads: Option<usize>,
+        precision: Precision,
+    ) -> About {
+        let file = graph.file();
+        About {
+            device: device.clone(),
+            graph: file.canonicalize().unwrap_or_else(|_| file.to_path_buf()),
+            stamp: graph.stamp(),
+            shapes: shapes.to_vec(),
+            threads,
+            precision,
+        }
+    }
 }
 
 /// What was found.
@@ -50,10 +72,45 @@ pub(crate) enum Finding {
     Failed(String),
 }
 
+impl From<&Right> for Finding {
+    fn from(right: &Right) -> Finding {
+        Finding::Right { distance: right.distance, runs: right.runs, device_ms: right.ms }
+    }
+}
+
 impl Verdict {
     /// Whether the device is taken.
     pub(crate) fn is_for_device(&self) -> bool {
         matches!(self.finding, Finding::Right { device_ms, .. } if device_ms * MARGIN < self.cpu_ms)
+    }
+
+    /// The same where it is compared with a CPU of so many threads, or with the CPU's numbers alone.
+    pub(crate) fn is_for_device_of(&self, threads: Option<usize>) -> bool {
+        self.is_for_device() || (threads.is_none() && matches!(self.finding, Finding::Right { .. }))
+    }
+
+    /// Milliseconds of a run on a device that is taken.
+    pub(super) fn device_ms(&self) -> Option<f64> {
+        match self.finding {
+            Finding::Right { device_ms, .. } if self.is_for_device() => Some(device_ms),
+            _ => None,
+        }
+    }
+
+    /// Whether it may yet be taken if it has half as much to move.
+    pub(super) fn is_near(&self) -> bool {
+        matches!(self.finding, Finding::Right { device_ms, .. } if device_ms * MARGIN < 2.0 * self.cpu_ms)
+    }
+
+    /// Why the numbers are right, or what is wrong with them; `None` where that was not found.
+    pub(crate) fn numbers(&self) -> Option<Result<String, String>> {
+        match &self.finding {
+            Finding::Right { distance, runs, .. } => {
+                Some(Ok(format!("{ASKED}; {runs} runs gave the same bits, {distance:.1e} from the CPU's")))
+            }
+            Finding::Wrong(what) => Some(Err(what.clone())),
+            Finding::Slow { .. } | Finding::Failed(_) => None,
+        }
     }
 
     /// In a clause.
@@ -123,22 +180,13 @@ pub(crate) fn disabled(device: &Identity, cache: Option<&Cache>) -> Option<Strin
         .then(|| format!("{}: {deaths} probes died; it is not tried again until its driver changes", device.name))
 }
 
-pub(super) fn number(what: &impl Hash) -> u128 {
-    let mut hasher = Xxh3::new();
-    what.hash(&mut hasher);
-    hasher.digest128()
-}
-
 pub(super) fn read<T: DeserializeOwned>(cache: &Cache, number: u128, ending: &'static str) -> Option<T> {
     Some(cache::open(cache.find(&cache::name(number, ending))?.bytes())?.0)
 }
 
 pub(super) fn write(cache: &Cache, number: u128, ending: &'static str, head: &impl Serialize) {
-    let written = cache::seal(head, 0).map_err(io::Error::other).and_then(|bytes| {
-        let mut draft = cache.draft(&cache::name(number, ending), bytes.len() as u64)?;
-        draft.write_all(&bytes)?;
-        draft.publish()
-    });
+    let sealed = cache::seal(head, 0).map_err(io::Error::other);
+    let written = sealed.and_then(|bytes| cache.write(&cache::name(number, ending), &bytes));
     written.unwrap_or_else(|error| cache::not_kept(&error));
 }
 
@@ -153,7 +201,7 @@ mod tests {
             graph: "m.onnx".into(),
             stamp: 7,
             shapes: vec![vec![1, 4]],
-            threads: 2,
+            threads: Some(2),
             precision: Precision::F32,
         }
     }
@@ -166,6 +214,21 @@ mod tests {
     fn a_device_is_taken_where_it_is_clearly_faster() {
         assert!(right(9.0).is_for_device() && !right(9.5).is_for_device());
         assert!(!Verdict { cpu_ms: 10.0, finding: Finding::Wrong("x".into()) }.is_for_device());
+    }
+
+    #[test]
+    fn halves_are_tried_on_a_device_that_they_may_bring_before_the_cpu() {
+        assert!(right(17.0).is_near() && !right(19.0).is_near());
+        assert_eq!((right(3.0).device_ms(), right(17.0).device_ms()), (Some(3.0), None));
+    }
+
+    #[test]
+    fn numbers_are_right_however_slow_the_device_is() {
+        let numbers = |finding| Verdict { cpu_ms: 10.0, finding }.numbers();
+        assert!(right(1e6).numbers().unwrap().unwrap().contains("9 runs gave the same bits, 1.0e-6 from"));
+        assert_eq!(numbers(Finding::Wrong("x".into())), Some(Err("x".into())));
+        assert_eq!((numbers(Finding::Failed("x".into())), numbers(Finding::Slow { after_ms: 1.0 })), (None, None));
+        assert!(right(1e6).is_for_device_of(None) && !right(1e6).is_for_device_of(Some(2)));
     }
 
     #[test]

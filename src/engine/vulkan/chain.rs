@@ -308,7 +308,7 @@ mod tests {
         for made in [&made[..], &turned, &part] {
             let plan = plan(&x, made, &[]);
             let cpu = play_once(plan.clone(), &x, &Threads::new(None).unwrap()).unwrap().remove(0);
-            let context = Context::shared().unwrap();
+            let context = Context::shared(None).unwrap();
             let (plan, program) = programmed(plan, &context.opened.limits, Precision::F32).unwrap();
             assert!(plan.steps.iter().any(|step| matches!(step.work, Work::Chain(_))));
             let mut ready = Ready::new(context, plan, &program).unwrap();

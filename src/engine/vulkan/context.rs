@@ -1,10 +1,12 @@
 //! An open device with its pipelines, shared by all stages of a process.
 
+use super::compiled::Compiled;
 use super::device::{Found, Machine, Opened, failed};
 use super::dispatch::{Dispatch, Shader};
 use super::limits::Limits;
 use super::memory::Allocator;
 use super::shader::ENTRY_POINT;
+use crate::cache::Cache;
 use crate::error::{Error, ErrorKind, Result, fail};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -54,26 +56,28 @@ pub(super) struct Context {
     pub(super) opened: Opened,
     pub(super) allocator: Allocator,
     pub(super) sets: Arc<StandardDescriptorSetAllocator>,
+    pub(super) compiled: Compiled,
     pipelines: Mutex<HashMap<String, Arc<ComputePipeline>>>,
 }
 
 impl Context {
-    /// The device that [`DEVICE`] names, else the first that is no CPU; opened once for all that use it at the same time.
+    /// The device that [`DEVICE`] names, else the first that is no CPU; opened once for all that use it at the same time, with the pipelines
+    /// that lie in the first one's `cache`.
     ///
     /// # Errors
     /// `Unsupported` when there is none, or none of that name; `Engine` when it cannot be opened.
-    pub(super) fn shared() -> Result<Arc<Context>> {
+    pub(super) fn shared(cache: Option<&Cache>) -> Result<Arc<Context>> {
         static OPEN: Mutex<Weak<Context>> = Mutex::new(Weak::new());
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(context) = open.upgrade() {
             return Ok(context);
         }
-        let context = Arc::new(Context::open(wanted().as_deref())?);
+        let context = Arc::new(Context::open(wanted().as_deref(), cache)?);
         *open = Arc::downgrade(&context);
         Ok(context)
     }
 
-    fn open(wanted: Option<&str>) -> Result<Context> {
+    pub(super) fn open(wanted: Option<&str>, cache: Option<&Cache>) -> Result<Context> {
         let machine = Machine::find()?;
         let devices = machine.devices()?;
         let found = choose(&devices, wanted)?;
@@ -81,7 +85,8 @@ impl Context {
         log::info!("computes on {} ({})", opened.name, found.driver);
         let allocator = Allocator::new(&opened);
         let sets = Arc::new(StandardDescriptorSetAllocator::new(opened.device.clone(), Default::default()));
-        Ok(Context { opened, allocator, sets, pipelines: Mutex::default() })
+        let compiled = Compiled::open(&opened, cache);
+        Ok(Context { opened, allocator, sets, compiled, pipelines: Mutex::default() })
     }
 
     /// The pipeline of a dispatch, compiled at its first use.
@@ -112,7 +117,8 @@ impl Context {
         };
         let layout = self.layout(bindings).map_err(named)?;
         let create = ComputePipelineCreateInfo::stage_layout(PipelineShaderStageCreateInfo::new(entry), layout);
-        ComputePipeline::new(device.clone(), None, create).map_err(|error| named(failed("make a pipeline", error)))
+        let kept = self.compiled.pipelines.clone();
+        ComputePipeline::new(device.clone(), kept, create).map_err(|error| named(failed("make a pipeline", error)))
     }
 
     fn layout(&self, bindings: usize) -> Result<Arc<PipelineLayout>> {

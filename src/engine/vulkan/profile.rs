@@ -18,7 +18,7 @@ pub(in crate::engine) fn profile(
     repeat: usize,
     precision: Precision,
 ) -> Result<Profile> {
-    let context = Context::shared()?;
+    let context = Context::shared(None)?;
     let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();
     let (plan, _) = graph::build(graph, &graph.shapes(&shapes)?)?;
     let given = given(graph, inputs)?;

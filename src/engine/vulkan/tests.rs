@@ -73,7 +73,7 @@ fn made(net: Net, tensors: &[Tensor], precision: Precision) -> [Tensor; 2] {
     place::place(&mut plan);
     place::check(&plan).unwrap();
     let cpu = play_once(plan.clone(), tensors, &Threads::new(None).unwrap()).unwrap().remove(0);
-    let context = Context::shared().unwrap();
+    let context = Context::shared(None).unwrap();
     // Apart, so that what stands around a step does not become one with it.
     let (plan, program) = laid_out(plan, &context.opened.limits, precision).unwrap();
     let mut ready = Ready::new(context, plan, &program).unwrap();

@@ -110,7 +110,7 @@ fn agree(cases: Vec<Case>, bound: f64) {
 
 /// With the device's limits, and with those that Vulkan promises, each with its bound.
 fn wrong(case: &Case, bounds: [f64; 2], precision: Precision) -> Vec<String> {
-    let context = Context::shared().unwrap();
+    let context = Context::shared(None).unwrap();
     let expected = play_once(case.plan.clone(), &case.inputs, &threads(2)).unwrap();
     let mut wrong = Vec::new();
     let limits = [context.opened.limits, context.opened.limits.both(Limits::PROMISED)];
@@ -199,7 +199,7 @@ fn pictures_agree() {
 #[test]
 #[ignore = "needs a Vulkan device"]
 fn parts_of_a_table_are_one() {
-    let context = Context::shared().unwrap();
+    let context = Context::shared(None).unwrap();
     let case = gathers::large();
     let expected = play_once(case.plan.clone(), &case.inputs, &threads(1)).unwrap();
     let got = play(&context, &case, &Limits { range: 1024, ..context.opened.limits }, Precision::F32).unwrap();
@@ -209,7 +209,7 @@ fn parts_of_a_table_are_one() {
 #[test]
 #[ignore = "needs a Vulkan device"]
 fn indices_outside_are_reported() {
-    let context = Context::shared().unwrap();
+    let context = Context::shared(None).unwrap();
     for index in [9, -10] {
         let case = gathers::single(index);
         let error = play(&context, &case, &context.opened.limits, Precision::F32).unwrap_err();
