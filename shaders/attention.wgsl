@@ -24,6 +24,8 @@ struct Params {
     scale: f32,
     // Minus infinity: the score of a key that is not seen.
     unseen: f32,
+    // Tiles of queries that other launches do.
+    first_tile: u32,
 }
 
 const LOWEST = -3.4028235e38;
@@ -174,7 +176,7 @@ fn end(own: Place, tile: u32, inverse: vec4f, sums: Tile) {
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
     let part = group.z % params.passes;
-    let own = Place(group.z / params.passes, group.y, group.x * TILE, part * TILES * TILE, lane, lane / 8u, lane % 8u);
+    let own = Place(group.z / params.passes, group.y, (params.first_tile + group.x) * TILE, part * TILES * TILE, lane, lane / 8u, lane % 8u);
     var sums = Sums();
     var greatest = vec4f(params.unseen);
     // Of the keys that this invocation meets.

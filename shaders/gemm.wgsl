@@ -34,6 +34,8 @@ struct Params {
     // A picture's height, width and channels of a group, the output's height and width; without TAPS three lengths of the batch, then three
     // strides of left and three of right, innermost last.
     extra: array<u32, 13>,
+    // Tiles of rows that other launches do.
+    first_tile: u32,
 }
 
 var<immediate> params: Params;
@@ -108,7 +110,7 @@ fn load_left(row: Row, k: u32) -> vec4f {
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
     let start = batch(group.z);
-    let first_row = group.y * TILE_M;
+    let first_row = (params.first_tile + group.y) * TILE_M;
     let first_column = group.x * TILE_N;
     let column = lane % COLUMNS;
     let line = lane / COLUMNS;

@@ -59,7 +59,7 @@ impl Error {
     /// A failed file operation: `NotFound` or `Io`, naming the file. `doing` is a verb: "read", "create".
     pub fn io(doing: &str, file: &Path, error: std::io::Error) -> Error {
         if error.kind() == std::io::ErrorKind::NotFound {
-            return Error::new(ErrorKind::NotFound, "no such file or directory").in_file(file).caused_by(error);
+            return Error::new(ErrorKind::NotFound, "no such file or directory").in_file(file);
         }
         Error::new(ErrorKind::Io, format!("cannot {doing}: {error}")).in_file(file).caused_by(error)
     }

@@ -15,6 +15,7 @@ mod program;
 mod ready;
 mod record;
 mod shader;
+mod submissions;
 #[cfg(test)]
 mod tests;
 

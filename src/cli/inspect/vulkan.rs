@@ -45,6 +45,7 @@ impl Within {
             "steps": planned.steps, "arena_bytes": planned.memory.arena, "memory": planned.memory,
             "peak_bytes": planned.memory.peak(), "flops": planned.flops, "tiled_share": share, "bytes": planned.bytes,
             "pipelines": pipelines.collect::<Vec<_>>(), "dispatches": planned.dispatches,
+            "submissions": planned.submissions,
         })
     }
 }
@@ -69,7 +70,8 @@ pub fn text(plan: &Value) -> String {
         plan["tiled_share"].as_f64().unwrap_or_default() * 100.0,
         plan["bytes"]
     );
-    let _ = writeln!(out, "  dispatches {}, {barriers} barriers", dispatches.len());
+    let submissions = plain(&plan["submissions"]);
+    let _ = writeln!(out, "  dispatches {}, {barriers} barriers, {submissions} submissions", dispatches.len());
     let _ = writeln!(out, "  pipelines  {}, {spirv} bytes of SPIR-V", pipelines.len());
     for (index, pipeline) in pipelines.iter().enumerate() {
         let (shader, variant) = (plain(&pipeline["shader"]), plain(&pipeline["variant"]));

@@ -99,6 +99,8 @@ pub(super) struct Dispatch {
     pub(super) flops: u64,
     /// Whether these are done in tiles through shared memory.
     pub(super) tiled: bool,
+    /// The axis along which it can be played in parts: the last word of `push` says which group a launch starts with.
+    pub(super) cut: Option<usize>,
 }
 
 /// What is known before a run and lies on the device.

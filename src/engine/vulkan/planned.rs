@@ -29,6 +29,8 @@ pub struct VulkanPlanned {
     pub memory: Memory,
     /// Launches, in their order.
     pub dispatches: Vec<DispatchInfo>,
+    /// How often commands are submitted: at most four thousand million operations at a time.
+    pub submissions: usize,
     /// Compiled shaders, in the order of their first use.
     pub pipelines: Vec<PipelineInfo>,
     /// Additions and multiplications of products a run.
@@ -54,6 +56,8 @@ pub struct DispatchInfo {
     pub flops: u64,
     /// Whether a barrier stands before it.
     pub waits: bool,
+    /// The first submission that it is in, counted from 0; where it is of many products, the next go on with it.
+    pub submission: usize,
 }
 
 /// One compiled shader.
@@ -115,9 +119,13 @@ impl VulkanPlanned {
         plan.steps.iter().for_each(|step| *steps.entry(step.work.name()).or_default() += 1);
         let (mut seen, mut pipelines) = (HashMap::new(), Vec::<PipelineInfo>::new());
         let accesses: Vec<_> = program.dispatches.iter().map(|dispatch| access(plan, dispatch)).collect();
-        let mut dispatches = Vec::with_capacity(accesses.len());
+        let (mut dispatches, cut) = (Vec::with_capacity(accesses.len()), program.submissions());
+        let mut first = vec![0; accesses.len()];
+        for (submission, parts) in cut.iter().enumerate().rev() {
+            parts.iter().for_each(|part| first[part.dispatch] = submission);
+        }
         for (dispatch, waits) in program.dispatches.iter().zip(barriers(&accesses)) {
-            let Dispatch { shader, bindings, push, groups, flops, tiled } = dispatch;
+            let Dispatch { shader, bindings, push, groups, flops, tiled, .. } = dispatch;
             let pipeline = match seen.get(&shader.text()) {
                 Some(index) => *index,
                 None => {
@@ -130,12 +138,14 @@ impl VulkanPlanned {
             };
             pipelines[pipeline].dispatches += 1;
             let (buffers, push) = (bindings.len(), push.len() * 4);
-            dispatches.push(DispatchInfo { pipeline, groups: *groups, buffers, push, flops: *flops, waits });
+            let (groups, flops, submission) = (*groups, *flops, first[dispatches.len()]);
+            dispatches.push(DispatchInfo { pipeline, groups, buffers, push, flops, waits, submission });
         }
         let (flops, tiled_flops) = program.flops();
         let memory = memory_of(plan, program);
         let bytes = moved(plan) + memory.weights as u64;
-        Ok(VulkanPlanned { fusions, steps, memory, dispatches, pipelines, flops, tiled_flops, bytes })
+        let submissions = cut.len();
+        Ok(VulkanPlanned { fusions, steps, memory, dispatches, submissions, pipelines, flops, tiled_flops, bytes })
     }
 }
 

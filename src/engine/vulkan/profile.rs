@@ -25,6 +25,8 @@ pub(in crate::engine) fn profile(
     catch("the Vulkan engine", "running the plan", || {
         let (plan, program) = programmed(plan, &context.opened.limits, precision)?;
         let mut times = vec![Duration::ZERO; plan.steps.len()];
+        let launched: Vec<usize> =
+            program.submissions().iter().flatten().map(|part| program.steps[part.dispatch]).collect();
         let mut runs_ms = Vec::new();
         let mut ready = Ready::timed(context.clone(), plan.clone(), &program)?;
         for run in 0..=repeat {
@@ -32,7 +34,7 @@ pub(in crate::engine) fn profile(
             ready.run(&given.iter().collect::<Vec<_>>(), &CancelToken::new())?;
             if run > 0 {
                 runs_ms.push(started.elapsed().as_secs_f64() * 1e3);
-                program.steps.iter().zip(ready.times()?).for_each(|(step, taken)| times[*step] += taken);
+                launched.iter().zip(ready.times()?).for_each(|(step, taken)| times[*step] += taken);
             }
         }
         Ok(Profile::of(&plan, &times, runs_ms))

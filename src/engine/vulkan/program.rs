@@ -2,6 +2,7 @@
 
 use super::dispatch::{Dispatch, Lowering, Slot, Upload, steps};
 use super::limits::Limits;
+use super::submissions::MOST_FLOPS;
 use crate::engine::Precision;
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::graph::plan::{At, Plan};
@@ -15,6 +16,8 @@ pub(super) struct Program {
     /// Of each dispatch, the step that it is of.
     pub(super) steps: Vec<usize>,
     pub(super) uploads: Vec<Upload>,
+    /// Products of one submission, at most.
+    pub(super) most_flops: u64,
 }
 
 /// How much is recorded.
@@ -41,7 +44,8 @@ impl Program {
             }
         }
         if missing.is_empty() {
-            return Ok(Program { dispatches, steps: of, uploads: lowering.uploads });
+            let uploads = lowering.uploads;
+            return Ok(Program { dispatches, steps: of, uploads, most_flops: MOST_FLOPS });
         }
         Err(Error::new(ErrorKind::Unsupported, format!("no shader for {}", missing.join("; "))))
     }

@@ -7,6 +7,7 @@ use super::hazard::{Access, barriers, unguarded};
 use super::memory::{self, encode};
 use super::program::Program;
 use super::record::{Commands, Launch, Move, Recorder};
+use super::submissions::Part;
 use crate::engine::CancelToken;
 use crate::error::{Result, fail};
 use crate::graph::plan::{At, Operand, Plan};
@@ -17,8 +18,6 @@ use vulkano::buffer::Subbuffer;
 use vulkano::descriptor_set::{DescriptorSet, WriteDescriptorSet};
 use vulkano::pipeline::Pipeline;
 
-/// Products of one submission, at most: slow devices do as many in under a second, so that no watchdog barks.
-const MOST_FLOPS: u64 = 4_000_000_000;
 /// After so long a submission counts as lost.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Words of the buffer through which weights go.
@@ -113,7 +112,7 @@ impl Ready {
         Ready::recorded(context, recorder, plan, program)
     }
 
-    /// How long each dispatch took in the last run.
+    /// How long each launch took in the last run, in the order of [`Program::submissions`].
     ///
     /// # Errors
     /// `Engine` when the device does not tell.
@@ -278,21 +277,21 @@ fn record(context: &Context, ready: &Ready, places: &Places, program: &Program) 
         let from = places.buffer(buffer);
         after.push(Move { to: part(at, from.len() as usize), from });
     }
-    let (mut all, mut launches, mut flops) = (Vec::new(), Vec::new(), 0);
-    for (dispatch, waits) in program.dispatches.iter().zip(waits) {
-        if flops + dispatch.flops > MOST_FLOPS && !launches.is_empty() {
-            let moves = std::mem::take(&mut before);
-            all.push(ready.recorder.record(moves, std::mem::take(&mut launches), Vec::new())?);
-            flops = 0;
-        }
-        flops += dispatch.flops;
-        launches.push(launch(context, places, dispatch, waits)?);
+    let cut = program.submissions();
+    let last = cut.len() - 1;
+    let mut all = Vec::with_capacity(cut.len());
+    for (index, parts) in cut.iter().enumerate() {
+        let launches = parts
+            .iter()
+            .map(|part| launch(context, places, &program.dispatches[part.dispatch], part, waits[part.dispatch]));
+        let moves = std::mem::take(&mut before);
+        let after = if index == last { std::mem::take(&mut after) } else { Vec::new() };
+        all.push(ready.recorder.record(moves, launches.collect::<Result<_>>()?, after)?);
     }
-    all.push(ready.recorder.record(before, launches, after)?);
     Ok(all)
 }
 
-fn launch(context: &Context, places: &Places, dispatch: &Dispatch, waits: bool) -> Result<Launch> {
+fn launch(context: &Context, places: &Places, dispatch: &Dispatch, part: &Part, waits: bool) -> Result<Launch> {
     let pipeline = context.pipeline(dispatch)?;
     let writes = dispatch.bindings.iter().enumerate();
     let writes = writes.map(|(index, binding)| WriteDescriptorSet::buffer(index as u32, places.of(binding.slot)));
@@ -301,7 +300,10 @@ fn launch(context: &Context, places: &Places, dispatch: &Dispatch, waits: bool) 
         .map_err(|error| failed("bind buffers", error).in_field(dispatch.shader.source.name))?;
     let mut push = [0; 32];
     push[..dispatch.push.len()].copy_from_slice(&dispatch.push);
-    Ok(Launch { pipeline, set, push, groups: dispatch.groups, waits })
+    if dispatch.cut.is_some() {
+        push[dispatch.push.len() - 1] = part.first;
+    }
+    Ok(Launch { pipeline, set, push, groups: part.groups, waits: waits && part.first == 0 })
 }
 
 /// What a dispatch touches of the arena.

@@ -58,9 +58,9 @@ pub(super) fn step(lowering: &mut Lowering, step: &Step, heads: usize, scale: f3
     let operands = [places(&q.view), places(&k.view), places(&v.view), out];
     push.extend(operands.as_flattened().iter().map(|n| *n as u32));
     push.extend(masked.map_or([0; 5], |(_, mask)| mask));
-    push.extend([passes as u32, scale.to_bits(), f32::NEG_INFINITY.to_bits()]);
+    push.extend([passes as u32, scale.to_bits(), f32::NEG_INFINITY.to_bits(), 0]);
     let shader = Shader { source: source!("attention"), head };
-    Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops: sizes.flops(), tiled: true })
+    Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops: sizes.flops(), tiled: true, cut: Some(0) })
 }
 
 struct Sizes {

@@ -26,7 +26,7 @@ pub(super) fn gated(lowering: &mut Lowering, step: &Step, activation: Activation
     let push = [count, width / per, firsts[0] / per, firsts[1] / per].map(|n| n as u32).into();
     let shader = Shader { source: source!("gated"), head };
     let groups = lines(count, lowering.limits);
-    Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops: 0, tiled: false })
+    Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops: 0, tiled: false, cut: None })
 }
 
 /// Over `axis` of a dense operand.
@@ -42,7 +42,7 @@ pub(super) fn softmax(lowering: &mut Lowering, step: &Step, axis: usize) -> Resu
     let push = [rows, length, inner, x.view.offset, step.write.view.offset].map(|n| n as u32).into();
     let shader = Shader { source: source!("softmax"), head };
     let groups = spread(rows.div_ceil(split.sets), lowering.limits);
-    Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops: 0, tiled: false })
+    Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops: 0, tiled: false, cut: None })
 }
 
 /// Over `axes` of any view; the other axes dense, in their order.
@@ -92,7 +92,7 @@ fn fitting(lowering: &Lowering, shader: Shader, bound: Bound, push: Vec<u32>, gr
     if push.len() * 4 > lowering.limits.push as usize {
         return fail!(Unsupported, "axes that cannot be joined");
     }
-    Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops: 0, tiled: false })
+    Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops: 0, tiled: false, cut: None })
 }
 
 fn only(step: &Step) -> Result<&Operand> {

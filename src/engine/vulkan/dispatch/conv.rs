@@ -200,5 +200,5 @@ fn depthwise(
     let flops = 2 * (count * conv.kernel[0] * conv.kernel[1]) as u64;
     let shader = Shader { source: source!("depthwise"), head };
     let groups = lines(count, lowering.limits);
-    Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops, tiled: false })
+    Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops, tiled: false, cut: None })
 }

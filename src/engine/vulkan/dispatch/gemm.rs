@@ -124,7 +124,7 @@ impl Gemm {
             .line(ending.trim_end());
         let shader = Shader { source: source!("gemm"), head };
         let flops = 2 * (self.rows * self.columns * self.depth * self.batch) as u64;
-        Ok(Dispatch { shader, bindings: bound.bindings, push: self.push(), groups, flops, tiled: true })
+        Ok(Dispatch { shader, bindings: bound.bindings, push: self.push(), groups, flops, tiled: true, cut: Some(1) })
     }
 
     fn push(&self) -> Vec<u32> {
@@ -149,7 +149,7 @@ impl Gemm {
             residual.1,
             self.out_batch,
         ];
-        words.into_iter().chain(self.extra).map(|word| word as u32).collect()
+        words.into_iter().chain(self.extra).chain([0]).map(|word| word as u32).collect()
     }
 
     /// Whether four columns are written together: every address of what is written, and of what is added, is a multiple of four.

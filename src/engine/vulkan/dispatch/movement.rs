@@ -116,7 +116,7 @@ impl Gather<'_> {
         let shader = Shader { source: source!("gather"), head };
         let groups = lines(count, lowering.limits);
         let push = push.into_iter().map(|n| n as u32).collect();
-        Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops: 0, tiled: false })
+        Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops: 0, tiled: false, cut: None })
     }
 
     /// Elements that lie together, in data and output.

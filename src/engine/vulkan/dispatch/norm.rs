@@ -96,7 +96,7 @@ impl Norm {
         push.extend([self.epsilon.to_bits(), ((pixels * width) as f32).to_bits()]);
         let shader = Shader { source: source!("norm"), head };
         let groups = spread(sets.div_ceil(tile.sets as usize), lowering.limits);
-        Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops: 0, tiled: false })
+        Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops: 0, tiled: false, cut: None })
     }
 }
 

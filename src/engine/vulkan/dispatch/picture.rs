@@ -25,7 +25,7 @@ pub(super) fn resize(lowering: &mut Lowering, step: &Step, resize: &Resize) -> R
     let head = Head::new().flag("LINEAR", resize.mode == ResizeMode::Linear).alias("V", &v).line(bound.text.trim_end());
     let shader = Shader { source: source!("resize"), head };
     let groups = lines(sizes.count, lowering.limits);
-    Ok(Dispatch { shader, bindings: bound.bindings, push: sizes.push(), groups, flops: 0, tiled: false })
+    Ok(Dispatch { shader, bindings: bound.bindings, push: sizes.push(), groups, flops: 0, tiled: false, cut: None })
 }
 
 pub(super) fn pool(lowering: &mut Lowering, step: &Step, pool: &Pool) -> Result<Dispatch> {
@@ -50,7 +50,7 @@ pub(super) fn pool(lowering: &mut Lowering, step: &Step, pool: &Pool) -> Result<
     push.push(f32::NEG_INFINITY.to_bits());
     let shader = Shader { source: source!("pool"), head };
     let groups = lines(sizes.count, lowering.limits);
-    Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops: 0, tiled: false })
+    Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops: 0, tiled: false, cut: None })
 }
 
 struct Sizes<'a> {

@@ -76,7 +76,7 @@ fn walk(lowering: &mut Lowering, name: &str, reads: &[&Operand], write: &Operand
     }
     let groups = lines(count, lowering.limits);
     let shader = Shader { source: source!("point"), head };
-    Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops: 0, tiled: false })
+    Ok(Dispatch { shader, bindings: bound.bindings, push, groups, flops: 0, tiled: false, cut: None })
 }
 
 /// Views of one shape with axes joined where all of them allow it.
