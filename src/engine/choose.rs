@@ -75,6 +75,13 @@ impl Auto {
     /// Chooses for `shapes`, unless that was done.
     fn decide(&mut self, shapes: &[(&str, &[usize])]) -> Result<()> {
         let shapes = crate::model::complete(self.cpu.inputs(), shapes).map_err(|error| self.in_file(error))?;
+        // Another stage may have lost the device since.
+        if let Some(why) = &*FELL.lock().unwrap_or_else(PoisonError::into_inner)
+            && let Some((_, choice @ Choice::Vulkan(_))) = &mut self.decided
+        {
+            *choice = Choice::Cpu(why.clone());
+            self.vulkan = None;
+        }
         if self.decided.as_ref().is_some_and(|(decided, _)| *decided == shapes) {
             return Ok(());
         }

@@ -2,7 +2,8 @@
 //!
 //! vulkano submits only command buffers that track resources and place barriers of their own; a plan knows its hazards better. So these are
 //! recorded raw. Premises, on which every `unsafe` here rests:
-//! * what commands name (pipelines, descriptor sets, buffers) is kept in [`Commands`] as long as they are;
+//! * what commands name (pipelines, descriptor sets, buffers) is kept in [`Commands`] as long as they are, and for good where
+//!   they were not waited for to the end;
 //! * indices stay inside of what is bound: `graph/place.rs` checks every view against its buffer, tests check the shaders;
 //! * between commands that touch the same bytes there is a barrier: `hazard.rs` places and proves them;
 //! * they are submitted to one queue, by one thread at a time (`&mut`), and waited for before the host touches anything.
@@ -43,7 +44,9 @@ pub(super) struct Move {
 }
 
 /// Recorded commands, and what they name.
-pub(super) struct Commands {
+pub(super) struct Commands(Arc<Recorded>);
+
+struct Recorded {
     buffer: CommandBuffer,
     _launches: Vec<Launch>,
     _moves: Vec<Move>,
@@ -55,7 +58,7 @@ pub(super) struct Commands {
 pub(super) struct Recorder {
     allocator: Arc<dyn CommandBufferAllocator>,
     queue: Arc<vulkano::device::Queue>,
-    fence: Fence,
+    fence: Arc<Fence>,
     /// Nanoseconds of a tick, where launches are timed.
     tick: Option<f32>,
 }
@@ -65,7 +68,7 @@ impl Recorder {
         let allocator = Arc::new(StandardCommandBufferAllocator::new(opened.device.clone(), Default::default()));
         let fence = Fence::new(opened.device.clone(), FenceCreateInfo::default())
             .map_err(|error| failed("make a fence", error))?;
-        Ok(Recorder { allocator, queue: opened.queue.clone(), fence, tick: None })
+        Ok(Recorder { allocator, queue: opened.queue.clone(), fence: Arc::new(fence), tick: None })
     }
 
     /// From now on launches are recorded with the device's clock, each waiting for the one before.
@@ -98,7 +101,7 @@ impl Recorder {
     /// # Errors
     /// `Engine` when the device does not tell.
     pub(super) fn times(&self, commands: &Commands) -> Result<Vec<Duration>> {
-        let (Some(clock), Some(tick)) = (&commands.clock, self.tick) else { return Ok(Vec::new()) };
+        let (Some(clock), Some(tick)) = (&commands.0.clock, self.tick) else { return Ok(Vec::new()) };
         let mut read = vec![0u64; clock.query_count() as usize];
         clock
             .get_results(0..clock.query_count(), &mut read, QueryResultFlags::WAIT)
@@ -137,7 +140,7 @@ impl Recorder {
             wait(&mut commands, Stage::Transfer, Stage::Host);
             let buffer = commands.end().map_err(|error| failed("record commands", error))?;
             let moves = before.into_iter().chain(after).collect();
-            Ok(Commands { buffer, _launches: launches, _moves: moves, clock })
+            Ok(Commands(Arc::new(Recorded { buffer, _launches: launches, _moves: moves, clock })))
         }
     }
 
@@ -146,7 +149,7 @@ impl Recorder {
     /// # Errors
     /// `Engine` when the device is lost, out of memory, or not done after `patience`.
     pub(super) fn run(&mut self, commands: &mut Commands, patience: Duration) -> Result<()> {
-        let buffers = [commands.buffer.handle()];
+        let buffers = [commands.0.buffer.handle()];
         let submit = vk::SubmitInfo::default().command_buffers(&buffers);
         let device = self.queue.device();
         // SAFETY: the queue is held by the guard, the fence is not in use: it was waited for and reset after the last run.
@@ -154,7 +157,11 @@ impl Recorder {
             (device.fns().v1_0.queue_submit)(self.queue.handle(), 1, &raw const submit, self.fence.handle())
         });
         result.result().map_err(|error| failed("submit to the device", error))?;
-        self.fence.wait(Some(patience)).map_err(|error| failed("wait for the device", error))?;
+        self.fence.wait(Some(patience)).map_err(|error| {
+            // The device may be at it yet: what it uses is not given back any more.
+            std::mem::forget((commands.0.clone(), self.fence.clone(), self.allocator.clone()));
+            failed("wait for the device", error)
+        })?;
         // SAFETY: nothing is pending on a fence that was waited for.
         unsafe { self.fence.reset() }.map_err(|error| failed("use the fence again", error))
     }
