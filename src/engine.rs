@@ -247,10 +247,7 @@ pub fn load_with(
     cache: Option<&Cache>,
 ) -> Result<Box<dyn Engine>> {
     match backend {
-        Backend::Cpu | Backend::Tract if precision == Some(Precision::F16) => {
-            fail!(Invalid, "{backend} computes in f32")
-                .map_err(|error: Error| error.advise("leave the precision out, or use the backend vulkan"))
-        }
+        Backend::Cpu | Backend::Tract if precision == Some(Precision::F16) => only_f32(backend),
         Backend::Cpu => Ok(Box::new(cpu::Cpu::new(graph, weights, threads, cache))),
         #[cfg(feature = "vulkan")]
         Backend::Auto if weights == Weights::Stored => {
@@ -268,7 +265,7 @@ pub fn load_with(
         #[cfg(feature = "vulkan")]
         Backend::Vulkan => Ok(Box::new(choose::Proved::new(graph, precision, threads, cache)?)),
         #[cfg(not(feature = "vulkan"))]
-        Backend::Vulkan => fail!(Unsupported, "this program was built without its feature \"vulkan\""),
+        Backend::Vulkan => no_vulkan(),
     }
 }
 
@@ -382,26 +379,40 @@ pub fn plan(graph: &Graph, shapes: &[(&str, &[usize])], threads: &Threads) -> Re
     Ok(Planned::of(&plan, fusions, threads))
 }
 
-/// Runs `graph` on the CPU engine `repeat` times, after one run that is not counted, and measures every step.
+/// Runs `graph` `repeat` times, after one run that is not counted, and measures every step: on the CPU engine, or on the Vulkan device that was
+/// chosen, in f32 unless told, by its own clock, each launch waiting for the one before.
 ///
 /// # Errors
-/// Those of [`plan`], `Engine` when a run fails.
-pub fn profile(graph: &Graph, inputs: &[(&str, &Tensor)], repeat: usize, threads: &Threads) -> Result<Profile> {
-    cpu::profile(graph, inputs, repeat, threads).map_err(|error| error.in_file(graph.file()))
-}
-
-/// The same on the Vulkan device that was chosen, by its own clock, each launch waiting for the one before.
-///
-/// # Errors
-/// Those of [`plan_vulkan`], `Unsupported` where there is no device or it has no clock, `Engine` when a run fails.
-#[cfg(feature = "vulkan")]
-pub fn profile_vulkan(
+/// Those of [`plan`] or of planning for the device; `Invalid` for the CPU with [`Precision::F16`]; `Unsupported` for other backends, where there
+/// is no device, and where it has no clock; `Engine` when a run fails.
+pub fn profile(
     graph: &Graph,
     inputs: &[(&str, &Tensor)],
     repeat: usize,
-    precision: Precision,
+    (backend, precision): (Backend, Option<Precision>),
+    threads: &Threads,
 ) -> Result<Profile> {
-    vulkan::profile(graph, inputs, repeat, precision).map_err(|error| error.in_file(graph.file()))
+    let profile = match backend {
+        Backend::Cpu if precision == Some(Precision::F16) => only_f32(backend),
+        Backend::Cpu => cpu::profile(graph, inputs, repeat, threads),
+        #[cfg(feature = "vulkan")]
+        Backend::Vulkan => vulkan::profile(graph, inputs, repeat, precision.unwrap_or_default()),
+        #[cfg(not(feature = "vulkan"))]
+        Backend::Vulkan => no_vulkan(),
+        Backend::Auto | Backend::Tract => fail!(Unsupported, "{backend} is not measured step by step")
+            .map_err(|error: Error| error.advise("use the backend cpu or vulkan")),
+    };
+    profile.map_err(|error| error.in_file(graph.file()))
+}
+
+fn only_f32<T>(backend: Backend) -> Result<T> {
+    fail!(Invalid, "{backend} computes in f32")
+        .map_err(|error: Error| error.advise("leave the precision out, or use the backend vulkan"))
+}
+
+#[cfg(not(feature = "vulkan"))]
+fn no_vulkan<T>() -> Result<T> {
+    fail!(Unsupported, "this program was built without its feature \"vulkan\"")
 }
 
 #[cfg(test)]

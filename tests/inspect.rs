@@ -58,6 +58,20 @@ fn a_bench_measures_every_stage() {
 }
 
 #[test]
+fn a_bench_refuses_what_it_would_not_measure() {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/sticker-64/vae_decoder/model.onnx");
+    for (more, wanted) in [
+        (&["--precision", "f16"][..], "cpu computes in f32; leave the precision out"),
+        (&["--backend", "tract"], "tract is not measured step by step; use the backend cpu or vulkan"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_undiffuse"));
+        let output = command.args(["bench", "--model"]).arg(&model).args(more).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(wanted) && said.contains("model.onnx"), "{said}");
+    }
+}
+
+#[test]
 fn whoever_stops_reading_causes_no_panic() {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/sticker-64");
     let mut command = Command::new(env!("CARGO_BIN_EXE_undiffuse"));

@@ -168,7 +168,9 @@ fn a_bench_times_every_launch() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && !said.contains("Vulkan:"), "{said}");
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a report");
-        report["stages"][0]["ops"].as_array().expect("kernels").clone()
+        let stage = &report["stages"][0];
+        assert_eq!(stage["device"].is_string(), more.contains(&"vulkan"), "{stage}");
+        stage["ops"].as_array().expect("kernels").clone()
     };
     let of = |ops: &[serde_json::Value], name: &str| {
         let op = ops.iter().find(|op| op["op"] == name).unwrap_or_else(|| panic!("no {name} among {ops:?}"));

@@ -3,7 +3,6 @@
 use super::inspect::{Axis, shapes};
 use super::run::drawn;
 use crate::engine::{self, Backend, Precision, Profile, Threads};
-use crate::error::fail;
 use crate::model::{Graph, Model};
 use crate::sampler::TorchNoise;
 use crate::value::Tensor;
@@ -29,9 +28,9 @@ pub struct Args {
     /// On the CPU, or on a Vulkan device, by its own clock
     #[arg(long, value_name = "cpu|vulkan", default_value = "cpu")]
     backend: Backend,
-    /// On a Vulkan device: floats of 32 bits, or weights and what lies between steps as halves
-    #[arg(long, value_name = "f32|f16", default_value = "f32")]
-    precision: Precision,
+    /// How floats are stored on a Vulkan device [default: f32]
+    #[arg(long, value_name = "f32|f16")]
+    precision: Option<Precision>,
     /// Threads [default: the machine's cores]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -80,12 +79,7 @@ fn measure(graph: &Graph, args: &Args, threads: &Threads) -> Result<Profile> {
         inputs.push(drawn(&fixed, &mut noise, &symbols)?);
     }
     let named: Vec<(&str, &Tensor)> = graph.inputs().iter().map(|port| port.name.as_str()).zip(&inputs).collect();
-    Ok(match args.backend {
-        Backend::Cpu => engine::profile(graph, &named, args.repeat.get(), threads)?,
-        #[cfg(feature = "vulkan")]
-        Backend::Vulkan => engine::profile_vulkan(graph, &named, args.repeat.get(), args.precision)?,
-        other => fail!(Unsupported, "{other} is not measured step by step; use --backend cpu or vulkan")?,
-    })
+    Ok(engine::profile(graph, &named, args.repeat.get(), (args.backend, args.precision), threads)?)
 }
 
 fn median(runs: &[f64]) -> f64 {
@@ -106,12 +100,19 @@ fn report(name: &str, profile: &Profile) -> Value {
             })
         })
         .collect();
-    json!({ "stage": name, "median_ms": median(&profile.runs_ms), "runs_ms": profile.runs_ms, "ops": families })
+    let precision = profile.device.as_ref().map(|(_, precision)| precision.name());
+    let device = profile.device.as_ref().map(|(device, _)| device);
+    json!({
+        "stage": name, "device": device, "precision": precision, "median_ms": median(&profile.runs_ms),
+        "runs_ms": profile.runs_ms, "ops": families,
+    })
 }
 
 fn text(name: &str, profile: &Profile) -> String {
     let total: f64 = profile.families.iter().map(|family| family.ms).sum();
-    let mut out = format!("{name}: {:.2} ms (median of {})\n", median(&profile.runs_ms), profile.runs_ms.len());
+    let on = profile.device.as_ref().map(|(device, precision)| format!(" on {device} in {}", precision.name()));
+    let (on, median, runs) = (on.unwrap_or_default(), median(&profile.runs_ms), profile.runs_ms.len());
+    let mut out = format!("{name}{on}: {median:.2} ms (median of {runs})\n");
     let _ = writeln!(out, "  {:<12} {:>6} {:>10} {:>7} {:>9} {:>7}", "op", "steps", "ms", "share", "GFLOP/s", "GB/s");
     for family in &profile.families {
         let _ = writeln!(

@@ -1,5 +1,6 @@
 //! [`Profile`]: where the time of a plan goes.
 
+use super::Precision;
 use crate::graph::cost::cost;
 use crate::graph::plan::Plan;
 use std::collections::BTreeMap;
@@ -8,6 +9,8 @@ use std::time::Duration;
 /// Where an engine's time goes.
 #[derive(Debug, Clone)]
 pub struct Profile {
+    /// The Vulkan device, and how floats are stored on it; `None` for the CPU.
+    pub device: Option<(String, Precision)>,
     /// Milliseconds of each run.
     pub runs_ms: Vec<f64>,
     /// By kernel, the most expensive first.
@@ -33,7 +36,7 @@ impl Profile {
     /// Of a plan whose steps took `times` in these runs together.
     pub(super) fn of(plan: &Plan, times: &[Duration], runs_ms: Vec<f64>) -> Profile {
         let families = families(plan, times, runs_ms.len());
-        Profile { runs_ms, families }
+        Profile { device: None, runs_ms, families }
     }
 }
 

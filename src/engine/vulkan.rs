@@ -150,7 +150,7 @@ fn programmed(mut plan: Plan, limits: &Limits, precision: Precision) -> Result<(
     laid_out(plan, limits, precision)
 }
 
-/// The same without joining anything.
+/// As it is: steps are neither split nor joined, and whether the device keeps Vulkan's promises is not asked.
 fn laid_out(mut plan: Plan, limits: &Limits, precision: Precision) -> Result<(Plan, Program)> {
     for buffer in &mut plan.buffers {
         buffer.dtype = if element(buffer.dtype) == "i32" { DType::I32 } else { DType::F32 };
@@ -168,6 +168,16 @@ fn laid_out(mut plan: Plan, limits: &Limits, precision: Precision) -> Result<(Pl
             .map_err(|error: Error| error.advise("ask for a smaller picture, or for a decoder in tiles"));
     }
     Ok((plan, program))
+}
+
+/// A run's inputs in the graph's order and types.
+fn given(ports: &[Port], inputs: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
+    let of = |port: &Port| match inputs.iter().find(|(name, _)| *name == port.name) {
+        Some((_, tensor)) if tensor.dtype() == port.dtype => Ok((*tensor).clone()),
+        Some((_, tensor)) => port.convert((*tensor).clone()),
+        None => fail!(Mismatch, "the input is not given").map_err(|error: Error| error.in_field(&port.name)),
+    };
+    ports.iter().map(of).collect()
 }
 
 fn memory_of(plan: &Plan, program: &Program) -> Memory {
@@ -253,15 +263,7 @@ impl Engine for Vulkan {
     fn run(&mut self, inputs: &[(&str, &Tensor)]) -> Result<Outputs> {
         let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();
         self.prepare(&shapes)?;
-        let mut given = Vec::with_capacity(self.inputs.len());
-        for port in &self.inputs {
-            let Some((_, tensor)) = inputs.iter().find(|(name, _)| *name == port.name) else {
-                return fail!(Mismatch, "the input is not given").map_err(|error: Error| error.in_field(&port.name));
-            };
-            let tensor =
-                if tensor.dtype() == port.dtype { (*tensor).clone() } else { port.convert((*tensor).clone())? };
-            given.push(tensor);
-        }
+        let given = given(&self.inputs, inputs)?;
         let State::Ready { ready, .. } = &mut self.state else { return fail!(Engine, "the graph was not prepared") };
         let tensors = catch("the Vulkan engine", "running the plan", || {
             ready.run(&given.iter().collect::<Vec<_>>(), &self.cancel)

@@ -16,8 +16,12 @@ pub(crate) struct Ahead {
 
 impl Ahead {
     /// `bytes`, all of which have been asked for after `count` times [`Ahead::ask`]; at once where that would be more than a line a time.
+    /// Where there are none, `near` is asked for: an address that is no memory would be looked up every time.
     #[inline(always)]
-    pub(crate) fn new(bytes: &[u8], count: usize) -> Ahead {
+    pub(crate) fn new(bytes: &[u8], count: usize, near: *const f32) -> Ahead {
+        if bytes.is_empty() {
+            return Ahead { next: near.cast(), step: 0 };
+        }
         let step = bytes.len().div_ceil(count.max(1));
         if step <= LINE {
             return Ahead { next: bytes.as_ptr(), step };
@@ -65,7 +69,7 @@ mod tests {
     fn all_lines_have_been_asked_for_after_as_many_times_as_was_said() {
         let memory = [0u8; 24 * 64];
         for count in [24, 25, 96, 1000] {
-            let mut ahead = Ahead::new(&memory, count);
+            let mut ahead = Ahead::new(&memory, count, std::ptr::null());
             let asked: std::collections::BTreeSet<_> = (0..count)
                 .map(|_| {
                     let line = (ahead.next.addr() - memory.as_ptr().addr()) / LINE;
@@ -76,5 +80,9 @@ mod tests {
                 .collect();
             assert_eq!(asked.len(), 24, "{count} times");
         }
+        let near = [0f32; 16];
+        let mut ahead = Ahead::new(&[], 3, near.as_ptr());
+        (0..3).for_each(|_| ahead.ask());
+        assert_eq!(ahead.next, near.as_ptr().cast());
     }
 }

@@ -77,23 +77,24 @@ struct Points {
 
 impl Points {
     fn of(step: &Step) -> Option<Points> {
+        let whole = |op: &Op| {
+            let from = (0..step.reads.iter().flatten().count()).map(Source::Read).collect();
+            vec![Link { op: op.clone(), from, dtype: step.write.dtype }]
+        };
+        let links = match &step.work {
+            Work::Chain(links) => links.clone(),
+            Work::Op(op) if is_point(op) => whole(op),
+            Work::Copy => whole(&Op::Cast(step.write.dtype)),
+            _ => return None,
+        };
         let shape = &step.write.view.shape;
         if step.reads.iter().flatten().any(|read| read.view.shape != *shape) {
             return None;
         }
         let kept: Vec<usize> = (0..shape.len()).filter(|&axis| shape[axis] != 1).collect();
         let squeezed = |operand: &Operand| Operand { view: operand.view.permuted(&kept), ..operand.clone() };
-        let reads: Vec<Operand> = step.reads.iter().flatten().map(squeezed).collect();
+        let reads = step.reads.iter().flatten().map(squeezed).collect();
         let write = squeezed(&step.write);
-        let links = match &step.work {
-            Work::Chain(links) => links.clone(),
-            Work::Op(op) if is_point(op) => {
-                let from = (0..reads.len()).map(Source::Read).collect();
-                vec![Link { op: op.clone(), from, dtype: write.dtype }]
-            }
-            Work::Copy => vec![Link { op: Op::Cast(write.dtype), from: vec![Source::Read(0)], dtype: write.dtype }],
-            _ => return None,
-        };
         Some(Points { name: step.name.clone(), value: step.value.clone(), reads, links, write })
     }
 

@@ -208,7 +208,7 @@ fn by_head(operand: &Operand, heads: usize) -> Operand {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{Given, net, noise};
+    use super::super::tests::{Given, PLAIN, net, noise};
     use super::*;
     use crate::engine::{Threads, compare, play_once};
     use crate::graph::op::Conv;
@@ -236,15 +236,7 @@ mod tests {
 
     #[test]
     fn what_follows_a_product_is_done_behind_it() {
-        let conv = Conv {
-            kernel: [3, 3],
-            stride: [1, 1],
-            dilation: [1, 1],
-            pads: [[1, 1], [1, 1]],
-            groups: 1,
-            upsample: false,
-            activation: Activation::Silu,
-        };
+        let conv = Conv { activation: Activation::Silu, ..PLAIN };
         let shape = [2, 8, 5, 6];
         let x = Given::Turned(noise(1, &[2, 5, 6, 4]), vec![0, 3, 1, 2]);
         let mut given = vec![x, Given::Fixed(noise(2, &[8, 4, 3, 3])), Given::Fixed(noise(3, &[8]))];

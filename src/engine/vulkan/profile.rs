@@ -1,17 +1,17 @@
 //! Measures a plan launch by launch.
 
 use super::context::Context;
-use super::programmed;
 use super::ready::Ready;
+use super::{given, programmed};
 use crate::caught::catch;
 use crate::engine::{CancelToken, Precision, Profile};
-use crate::error::{Error, Result, fail};
+use crate::error::Result;
 use crate::graph;
 use crate::model::Graph;
 use crate::value::Tensor;
 use std::time::{Duration, Instant};
 
-/// See [`crate::engine::profile_vulkan`].
+/// See [`crate::engine::profile`].
 pub(in crate::engine) fn profile(
     graph: &Graph,
     inputs: &[(&str, &Tensor)],
@@ -21,7 +21,7 @@ pub(in crate::engine) fn profile(
     let context = Context::shared(None)?;
     let shapes: Vec<_> = inputs.iter().map(|(name, tensor)| (*name, tensor.shape())).collect();
     let (plan, _) = graph::build(graph, &graph.shapes(&shapes)?)?;
-    let given = given(graph, inputs)?;
+    let given = given(graph.inputs(), inputs)?;
     catch("the Vulkan engine", "running the plan", || {
         let (plan, program) = programmed(plan, &context.opened.limits, precision)?;
         let mut times = vec![Duration::ZERO; plan.steps.len()];
@@ -37,15 +37,7 @@ pub(in crate::engine) fn profile(
                 launched.iter().zip(ready.times()?).for_each(|(step, taken)| times[*step] += taken);
             }
         }
-        Ok(Profile::of(&plan, &times, runs_ms))
+        let device = Some((context.opened.name.clone(), precision));
+        Ok(Profile { device, ..Profile::of(&plan, &times, runs_ms) })
     })
-}
-
-/// A run's inputs in the graph's order and types.
-fn given(graph: &Graph, inputs: &[(&str, &Tensor)]) -> Result<Vec<Tensor>> {
-    let of = |port: &crate::model::Port| match inputs.iter().find(|(name, _)| *name == port.name) {
-        Some((_, tensor)) => port.convert((*tensor).clone()),
-        None => fail!(Mismatch, "the input is not given").map_err(|error: Error| error.in_field(&port.name)),
-    };
-    graph.inputs().iter().map(of).collect()
 }

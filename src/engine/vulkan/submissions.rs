@@ -57,7 +57,7 @@ mod tests {
     use super::super::dispatch::{Head, Shader, source};
     use super::super::programmed;
     use super::super::ready::Ready;
-    use super::super::tests::{Given, net, noise};
+    use super::super::tests::{Given, PLAIN, net, noise};
     use super::*;
     use crate::engine::{CancelToken, Precision};
     use crate::graph::op::{Activation, Conv, Op};
@@ -106,15 +106,7 @@ mod tests {
     #[test]
     #[ignore = "needs a Vulkan device"]
     fn parts_make_the_same_bits() {
-        let conv = Conv {
-            kernel: [3, 3],
-            stride: [1, 1],
-            dilation: [1, 1],
-            pads: [[1, 1], [1, 1]],
-            groups: 1,
-            upsample: false,
-            activation: Activation::Silu,
-        };
+        let conv = Conv { activation: Activation::Silu, ..PLAIN };
         let picture =
             vec![Given::Turned(noise(1, &[1, 40, 35, 8]), vec![0, 3, 1, 2]), Given::Fixed(noise(2, &[12, 8, 3, 3]))];
         let tokens = [200, 150, 150].map(|rows| Given::Input(noise(rows, &[2, rows as usize, 24])));

@@ -17,6 +17,17 @@ pub(super) enum Given {
     Turned(Tensor, Vec<usize>),
 }
 
+/// 3x3, of the same size, with nothing behind it.
+pub(super) const PLAIN: Conv = Conv {
+    kernel: [3, 3],
+    stride: [1, 1],
+    dilation: [1, 1],
+    pads: [[1, 1], [1, 1]],
+    groups: 1,
+    upsample: false,
+    activation: Activation::None,
+};
+
 pub(super) fn noise(seed: u64, shape: &[usize]) -> Tensor {
     let mut values = vec![0.0; shape.iter().product()];
     TorchNoise::new(seed).fill(&mut values);
@@ -163,15 +174,7 @@ fn products_of_every_layout() {
 #[test]
 #[ignore = "needs a Vulkan device"]
 fn convolutions_of_every_kind() {
-    let plain = Conv {
-        kernel: [3, 3],
-        stride: [1, 1],
-        dilation: [1, 1],
-        pads: [[1, 1], [1, 1]],
-        groups: 1,
-        upsample: false,
-        activation: Activation::None,
-    };
+    let plain = PLAIN;
     let cases = [
         (plain, [2, 8, 9, 7], 12),
         (plain, [1, 3, 16, 16], 5),

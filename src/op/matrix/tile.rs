@@ -78,7 +78,7 @@ impl Tile<'_> {
                 }
             }
             let mut panel = self.panel;
-            let mut ahead = Ahead::new(self.ahead, self.segments * (self.length / (C * U)));
+            let mut ahead = Ahead::new(self.ahead, self.segments * (self.length / (C * U)), self.panel);
             for segment in 0..self.segments {
                 let mut rows = [self.panel; R];
                 for r in 0..R {
