@@ -10,7 +10,8 @@
 #
 # DEVICE (cuda), CODER_SECONDS (150), DENOISER_SECONDS (345), STUDENT_SECONDS (160): each command ends by the clock, so that it fits a
 # slice of ten minutes. BATCH (1024). With DEVICE=cpu runs go by steps instead, and a command that was stopped goes on when it is given again.
-# OUT/text and OUT/ae, where they are there, give text encoder and autoencoder to the others; else the model in the repository does.
+# OUT/text and OUT/ae, where they are there, give text encoder and autoencoder to the others; else the model in the repository does. FROM: the
+# weights of an earlier denoiser, to go on from. SCENES (240000), COMPOSED (0.6), COPIES (6), STATE_NOISE (0.2): see `train denoiser --help`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 device=${DEVICE:-cuda}
@@ -88,13 +89,15 @@ find_sources() {
   [ -d "$out/text" ] && text="$out/text"
   [ -d "$out/ae" ] && ae="$out/ae/weights.safetensors"
   sources=(--data "$work/stickers.safetensors" --autoencoder "$ae" --text "$text" --device "$device" --precision "${PRECISION:-bf16}")
-  sources+=(--scenes "${SCENES:-120000}")
+  sources+=(--scenes "${SCENES:-240000}" --composed "${COMPOSED:-0.6}" --copies "${COPIES:-6}" --state-noise "${STATE_NOISE:-0.2}")
 }
 
 denoiser() {
   find_sources
+  local from=()
+  [ -z "${FROM:-}" ] || from=(--from "$FROM")
   # shellcheck disable=SC2046
-  "${tools[@]}" train denoiser "${sources[@]}" --out "$out/denoiser" --batch "${BATCH:-1024}" --rate "${RATE:-1.5e-3}" --average 0.9995 --warmup 500 \
+  "${tools[@]}" train denoiser "${sources[@]}" "${from[@]}" --out "$out/denoiser" --batch "${BATCH:-1024}" --rate "${RATE:-1.5e-3}" --average 0.9995 --warmup 500 \
     $(for_how_long "${DENOISER_SECONDS:-345}" 12000) --report-every "${REPORT:-4000}" 2>&1 | tee "$out/denoiser.log" | tail -n 5
 }
 
@@ -133,5 +136,5 @@ case "$command" in
   pack) pack "$2" ;;
   coders | denoiser | student) prepare "$2" "$3" && $command ;;
   home | fetch) $command "$(realpath -m "$2")" "$(realpath -m "$3")" ;;
-  *) sed -n '2,15p' "$0" | cut -c3-; exit 2 ;;
+  *) sed -n '2,16p' "$0" | cut -c3-; exit 2 ;;
 esac

@@ -95,6 +95,7 @@ class Denoiser(nn.Module):
         self.map4, self.map8 = nn.Linear(CONDITION, c3 * (SIZE // 4) ** 2), nn.Linear(CONDITION, MAP * (SIZE // 2) ** 2)
         self.map8.mix = one(MAP, c2)
         self.add_module("in", three(LATENT, c1))
+        self.positions = nn.Embedding(TOKENS, TEXT)
         self.down1 = nn.ModuleList([Block(c1, c1)])
         self.halve1, self.halve2 = halve(c1, c2), halve(c2, c3)
         self.down2 = nn.ModuleDict({"0": Block(c2, c2), "1": Block(c2, c2), "attention": Attend(c2, HEADS[0])})
@@ -118,6 +119,8 @@ class Denoiser(nn.Module):
                 p.zero_()
             elif layer in ("map4", "map8"):
                 p.normal_(std=0.01)
+            elif layer == "positions":
+                p.normal_(std=0.02)
 
     def condition(self, timestep, states):
         """(B, CONDITION), after its SiLU."""
@@ -129,6 +132,7 @@ class Denoiser(nn.Module):
     def forward(self, sample, timestep, states):
         """Latents (B, LATENT, SIZE, SIZE), timesteps (B) in 0..1000, token states (B, T, TEXT) -> as the latents."""
         cond = self.condition(timestep, states)
+        states = states + self.positions.weight
         skip1 = self.down1[0](getattr(self, "in")(sample), cond)
 
         x = self.halve1(skip1) + self.map8.mix(self.map8(cond).unflatten(1, (MAP, SIZE // 2, SIZE // 2)))

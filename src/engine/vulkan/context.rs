@@ -81,7 +81,7 @@ impl Context {
         let machine = Machine::find()?;
         let devices = machine.devices()?;
         let found = choose(&devices, wanted)?;
-        let opened = machine.open(found)?;
+        let opened = Machine::open(found)?;
         log::info!("computes on {} ({})", opened.name, found.driver);
         let allocator = Allocator::new(&opened);
         let sets = Arc::new(StandardDescriptorSetAllocator::new(opened.device.clone(), Default::default()));

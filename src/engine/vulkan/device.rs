@@ -2,8 +2,8 @@
 
 use super::limits::Limits;
 use crate::error::{Error, ErrorKind, Result, fail};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use vulkano::device::physical::{PhysicalDevice, PhysicalDeviceType};
 use vulkano::device::{Device, DeviceCreateInfo, Queue, QueueCreateInfo, QueueFlags};
 use vulkano::instance::debug::{
@@ -27,9 +27,10 @@ pub(super) fn messages() -> usize {
 }
 
 /// The loader, and what it found.
+#[derive(Clone)]
 pub(super) struct Machine {
     instance: Arc<Instance>,
-    messenger: Option<DebugUtilsMessenger>,
+    _messenger: Option<Arc<DebugUtilsMessenger>>,
 }
 
 /// What tells a device from others, and its driver from other versions of it.
@@ -68,13 +69,24 @@ pub(super) struct Opened {
     pub(super) limits: Limits,
     pub(super) device: Arc<Device>,
     pub(super) queue: Arc<Queue>,
-    _messenger: Option<DebugUtilsMessenger>,
 }
 
 impl Machine {
+    /// The machine, found once and kept as long as the process: each instance loads the drivers anew, and NVIDIA's (580.159) refuses to be
+    /// loaded again after it was unloaded a number of times.
+    ///
     /// # Errors
-    /// `Unsupported` when there is no Vulkan loader, or it gives no instance.
+    /// `Unsupported` when there is no Vulkan loader, or it gives no instance; the next call tries again.
     pub(super) fn find() -> Result<Machine> {
+        static FOUND: Mutex<Option<Machine>> = Mutex::new(None);
+        let mut found = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(machine) = &*found {
+            return Ok(machine.clone());
+        }
+        Ok(found.insert(Machine::new()?).clone())
+    }
+
+    fn new() -> Result<Machine> {
         let library = VulkanLibrary::new().map_err(|error| {
             Error::new(ErrorKind::Unsupported, "there is no Vulkan loader (libvulkan) on this machine").caused_by(error)
         })?;
@@ -90,9 +102,10 @@ impl Machine {
             enabled_extensions: InstanceExtensions { ext_debug_utils: validates, ..InstanceExtensions::empty() },
             ..InstanceCreateInfo::default()
         };
-        let instance = Instance::new(library, create).map_err(|error| failed("make a Vulkan instance", error))?;
-        let messenger = if validates { Some(listen(&instance)?) } else { None };
-        Ok(Machine { instance, messenger })
+        let instance = Instance::new(library, create)
+            .map_err(|error| Error::new(ErrorKind::Unsupported, failed("make a Vulkan instance", error).to_string()))?;
+        let messenger = if validates { Some(Arc::new(listen(&instance)?)) } else { None };
+        Ok(Machine { instance, _messenger: messenger })
     }
 
     /// Devices that compute, GPUs first, those of type CPU last.
@@ -114,14 +127,14 @@ impl Machine {
 
     /// # Errors
     /// `Engine` when the driver does not open it.
-    pub(super) fn open(self, found: &Found) -> Result<Opened> {
+    pub(super) fn open(found: &Found) -> Result<Opened> {
         let queue = QueueCreateInfo { queue_family_index: found.family, ..QueueCreateInfo::default() };
         let create = DeviceCreateInfo { queue_create_infos: vec![queue], ..DeviceCreateInfo::default() };
         let (device, mut queues) = Device::new(found.physical.clone(), create)
             .map_err(|error| failed("open the Vulkan device", error).in_field(&found.name))?;
         let Some(queue) = queues.next() else { return fail!(Engine, "{} gives no queue", found.name) };
         let (name, identity, limits) = (found.name.clone(), found.identity.clone(), found.limits);
-        Ok(Opened { name, identity, limits, device, queue, _messenger: self.messenger })
+        Ok(Opened { name, identity, limits, device, queue })
     }
 }
 
@@ -165,9 +178,13 @@ impl Found {
     }
 }
 
-/// An error of Vulkan's, said in our words.
+/// An error of Vulkan's, said in our words: of an error within others the innermost, which is the one that the driver gave.
 pub(super) fn failed(doing: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(ErrorKind::Engine, format!("cannot {doing}: {error}"))
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    Error::new(ErrorKind::Engine, format!("cannot {doing}: {cause}"))
 }
 
 fn listen(instance: &Arc<Instance>) -> Result<DebugUtilsMessenger> {

@@ -33,11 +33,11 @@ pub enum Kind {
 impl Kind {
     /// All kinds, with the share of scenes that are of them.
     pub const SHARES: [(Self, f64); 5] = [
-        (Self::Backed, 0.2),
-        (Self::Tinted, 0.28),
+        (Self::Backed, 0.14),
+        (Self::Tinted, 0.2),
         (Self::TintedBacked, 0.06),
-        (Self::Pair, 0.4),
-        (Self::PairBacked, 0.06),
+        (Self::Pair, 0.52),
+        (Self::PairBacked, 0.08),
     ];
 
     fn draw(unit: &mut impl FnMut() -> f64) -> Self {

@@ -2,9 +2,11 @@
 //!
 //! `encoder_hidden_states` is `(B, T, text)`: token 0 carries the pooled sentence, token 1 the drawing style, the rest
 //! the words (see [`super::bert`]). The condition enters through the scale and shift of every residual block, as a spatial
-//! map at 4x4 and 8x8, and through cross-attention.
+//! map at 4x4 and 8x8, and through cross-attention, where each state is told its position: the states of a sentence hardly say which of
+//! two nouns came first.
 
 use super::{Conv, Init, Layers};
+use crate::words::LENGTH;
 use serde::{Deserialize, Serialize};
 use undiffuse::sampler::{SamplerKind, ScheduleConfig};
 
@@ -59,11 +61,13 @@ const TIME: i64 = 128;
 const MAP: i64 = 32;
 
 impl Denoiser {
-    /// `sample` `(B, latent, size, size)`, `timestep` `(B)` in 0..1000, `states` `(B, T, text)` -> as `sample`.
+    /// `sample` `(B, latent, size, size)`, `timestep` `(B)` in 0..1000, `states` `(B, LENGTH, text)` -> as `sample`.
     pub fn forward<L: Layers>(&self, l: &L, sample: &L::T, timestep: &L::T, states: &L::T) -> L::T {
         let [c1, c2, c3] = self.channels;
         let [half, quarter] = [self.size / 2, self.size / 4];
         let cond = self.condition(l, timestep, states);
+        let length = LENGTH as i64;
+        let states = &l.add(states, &l.table("positions", length, length, self.text));
 
         let x = l.conv("in", sample, Conv::three(self.latent, c1));
         let skip1 = self.block(l, "down1.0", &x, &cond, c1, c1);

@@ -14,6 +14,7 @@ use crate::net::denoiser::{Denoiser, schedule};
 use crate::net::params::{Params, read_trained};
 use crate::net::torch::Torch;
 use crate::trained::DENOISER;
+use crate::words::LENGTH;
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -59,7 +60,7 @@ pub(super) fn fresh(net: &Denoiser, seed: u64, device: Device, precision: Precis
     let params = Params::fresh(seed, device);
     let _ = no_grad(|| {
         let sample = Tensor::zeros([1, net.latent, net.size, net.size], (Kind::Float, device));
-        let states = Tensor::zeros([1, 3, net.text], (Kind::Float, device));
+        let states = Tensor::zeros([1, LENGTH as i64, net.text], (Kind::Float, device));
         net.forward(&Torch(&params), &sample, &Tensor::zeros([1], (Kind::Float, device)), &states)
     });
     params.close("the denoiser")?;

@@ -1,7 +1,7 @@
 //! What the denoiser and its student learn from, on the device: pictures as latents, captions as ids of word pieces.
 //!
-//! The rows are first the drawings that may be trained on, plain on white, then composed scenes (see [`crate::dataset::scene`]). Each has
-//! several captions, drawn once: a step only chooses rows.
+//! The rows are first the drawings that may be trained on, on white, as they are and shifted, then composed scenes (see
+//! [`crate::dataset::scene`]). Each drawing and scene has several captions, drawn once: a step only chooses rows.
 
 use super::latents::Coder;
 use super::run::tensor;
@@ -41,6 +41,12 @@ pub struct Sourced {
     /// Captions of each drawing.
     #[arg(long, default_value_t = 24)]
     pub captions: usize,
+    /// Latents of each drawing: one as it is, the others shifted by up to two pixels.
+    #[arg(long, default_value_t = 1)]
+    pub copies: usize,
+    /// Noise on the token states of a prompt, whose own deviation is about 1: its deviation is drawn from 0 up to this.
+    #[arg(long, default_value_t = 0.0)]
+    pub state_noise: f64,
 }
 
 /// Captions of each scene.
@@ -61,7 +67,7 @@ pub struct Examples {
     data: Stickers,
     pub coder: Coder,
     pub text: TextEncoder,
-    /// `(rows, 4, 16, 16)`; none where only prompts are wanted.
+    /// `(rows, 4, 16, 16)`, the copies of a drawing one after the other; none where only prompts are wanted.
     latents: Option<Tensor>,
     /// `(captions + 1, LENGTH)` int32; the last is the empty prompt.
     ids: Tensor,
@@ -84,6 +90,8 @@ impl Examples {
 
     fn of(sourced: &Sourced, seed: u64, device: Device, pictures: Option<&Path>) -> Result<Self> {
         ensure!(sourced.captions >= 1, "--captions must be at least 1");
+        ensure!(sourced.copies >= 1, "--copies must be at least 1");
+        ensure!((0.0..=2.0).contains(&sourced.state_noise), "--state-noise must be from 0 to 2");
         ensure!((0.0..1.0).contains(&sourced.composed), "--composed must be at least 0 and below 1");
         let data = Stickers::open(&sourced.data)?;
         let coder = Coder::open(&sourced.autoencoder, &data, device)?;
@@ -92,7 +100,10 @@ impl Examples {
         ensure!(!trained.is_empty(), "{}: every picture of it is held out", sourced.data.display());
         let scenes = scenes(&data, sourced.scenes, seed).with_context(|| format!("{}", sourced.data.display()))?;
         let encode = || {
-            let plain = coder.encode(trained.len(), |i| place(data.rgba(trained[i]), &Placement::plain()));
+            let plain = coder.encode(trained.len() * sourced.copies, |row| {
+                let (i, copy) = (trained[row / sourced.copies], row % sourced.copies);
+                place(data.rgba(i), &shifted(copy, &mut Draws::new(mix(seed, &format!("copy {i} {copy}")))))
+            });
             let composed = coder.encode(scenes.len(), |i| scenes[i].render(&data));
             Tensor::cat(&[plain, composed], 0)
         };
@@ -116,14 +127,26 @@ impl Examples {
     pub fn batch(&self, count: usize, draws: &mut Draws) -> Result<Batch> {
         let (rows, captions): (Vec<i64>, Vec<i64>) = (0..count).map(|_| self.row(draws)).unzip();
         let latents = self.latents.as_ref().context("opened for prompts alone")?;
-        Ok(Batch { latents: latents.index_select(0, &self.on_device(&rows)), states: self.states_of(&captions) })
+        let states = self.disturbed(self.states_of(&captions));
+        Ok(Batch { latents: latents.index_select(0, &self.on_device(&rows)), states })
     }
 
     /// Token states of `count` captions that are drawn, none of them empty, and of as many empty ones.
     pub fn prompts(&self, count: usize, draws: &mut Draws) -> (Tensor, Tensor) {
         let captions: Vec<i64> = (0..count).map(|_| self.caption(self.place(draws), draws)).collect();
         let empty = self.states_of(&[self.ids.size()[0] - 1]).expand([count as i64, -1, -1], false);
-        (self.states_of(&captions), empty)
+        (self.disturbed(self.states_of(&captions)), empty)
+    }
+
+    /// Token states `(B, LENGTH, text)` with noise: prompts of people lie beside captions, not on them.
+    fn disturbed(&self, states: Tensor) -> Tensor {
+        if self.sourced.state_noise == 0.0 {
+            return states;
+        }
+        let deviation =
+            Tensor::rand([states.size()[0], 1, 1], (Kind::Float, states.device())) * self.sourced.state_noise;
+        let noise = states.randn_like() * deviation.to_kind(states.kind());
+        states + noise
     }
 
     /// Up to `count` held-out pictures and a caption of each, the same every time.
@@ -160,7 +183,12 @@ impl Examples {
     fn row(&self, draws: &mut Draws) -> (i64, i64) {
         let place = self.place(draws);
         let caption = self.caption(place, draws);
-        (place as i64, if draws.unit() < DROP { self.ids.size()[0] - 1 } else { caption })
+        let (drawings, copies) = (self.weights.len(), self.sourced.copies);
+        let row = match place.checked_sub(drawings) {
+            None => place * copies + draws.below(copies),
+            Some(scene) => drawings * copies + scene,
+        };
+        (row as i64, if draws.unit() < DROP { self.ids.size()[0] - 1 } else { caption })
     }
 
     fn states_of(&self, captions: &[i64]) -> Tensor {
@@ -170,6 +198,13 @@ impl Examples {
     fn on_device(&self, rows: &[i64]) -> Tensor {
         Tensor::from_slice(rows).to_device(self.ids.device())
     }
+}
+
+/// The first copy of a drawing is as it is, the others are shifted.
+fn shifted(copy: usize, draws: &mut Draws) -> Placement {
+    let mut offset = || draws.below(5) as i32 - 2;
+    let shift = if copy == 0 { [0, 0] } else { [offset(), offset()] };
+    Placement { shift, ..Placement::plain() }
 }
 
 fn scenes(data: &Stickers, count: usize, seed: u64) -> Result<Vec<Scene>> {
@@ -212,7 +247,7 @@ impl Cache {
         for file in std::iter::once(sourced.data.clone()).chain(trained::files(&sourced.autoencoder, &AUTOENCODER)) {
             hash.update(std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?);
         }
-        hash.update(format!("scenes {} seed {seed}", sourced.scenes));
+        hash.update(format!("scenes {} copies {} seed {seed}", sourced.scenes, sourced.copies));
         let key = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
         Ok(Self { path: out.join("latents.safetensors"), key })
     }

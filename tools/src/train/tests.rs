@@ -1,8 +1,10 @@
 //! Train, export, and go on from what was exported, through the commands as they are typed.
 
 use super::Train;
+use super::examples::{Batch, Examples, Sourced};
 use crate::dataset::pack::{self, Concept, PICTURE_BYTES, Sticker, Stickers};
 use crate::dataset::said;
+use crate::draws::Draws;
 use crate::export;
 use crate::net::bert::Bert;
 use crate::net::onnx::Weights;
@@ -13,7 +15,8 @@ use crate::train::text::TextEncoder;
 use crate::trained::{self, AUTOENCODER, DENOISER, TEXT};
 use crate::words::{SPECIAL, describe};
 use clap::Parser;
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 #[derive(Parser)]
@@ -145,11 +148,42 @@ fn training_goes_on_from_an_exported_model_and_from_a_run() {
     assert!(desk.weights("again", &AUTOENCODER) == desk.weights("model", &AUTOENCODER));
 }
 
+/// `Examples` of the desk's model with `copies` of each of its five drawings that may be trained on.
+fn examples(desk: &Desk, copies: usize, state_noise: f64) -> Examples {
+    let [data, model] = ["data", "model"].map(|file| desk.path(file).into());
+    let text = PathBuf::clone(&model);
+    let sourced =
+        Sourced { data, autoencoder: model, text, scenes: 0, composed: 0.0, captions: 2, copies, state_noise };
+    let out = tempfile::tempdir().unwrap();
+    Examples::open(&sourced, 3, Device::Cpu, out.path()).unwrap()
+}
+
+#[test]
+fn drawings_have_shifted_copies_and_prompts_noise() {
+    let _lock = generator_lock();
+    let desk = trained_desk();
+    let batch = |copies, noise| examples(&desk, copies, noise).batch(300, &mut Draws::new(1)).unwrap();
+    let different = |batch: &Batch| {
+        let rows = Vec::<f32>::try_from(batch.latents.sum_dim_intlist([1i64, 2, 3].as_slice(), false, Kind::Float));
+        rows.unwrap().into_iter().map(f32::to_bits).collect::<BTreeSet<_>>()
+    };
+    let (plain, shifted) = (batch(1, 0.0), batch(4, 0.0));
+    assert_eq!(different(&plain).len(), 5);
+    let found = different(&shifted);
+    assert!((11..=20).contains(&found.len()), "{}", found.len());
+    assert!(different(&plain).is_subset(&found), "the first copy of a drawing is the drawing");
+
+    let noise = batch(1, 0.5).states - &plain.states;
+    let deviation = noise.square().mean_dim([1i64, 2].as_slice(), false, Kind::Float).sqrt();
+    let [least, most] = [deviation.min(), deviation.max()].map(|d| d.double_value(&[]));
+    assert!(least < 0.05 && (0.45..0.52).contains(&most), "{least} {most}");
+}
+
 #[test]
 fn a_student_of_a_denoiser_is_exported_with_few_steps_and_no_guidance() {
     let _lock = generator_lock();
     let desk = trained_desk();
-    let sources = "--scenes 6 --composed 0.5 --data @data --autoencoder @ae/weights.safetensors --text @text --batch 4";
+    let sources = "--scenes 6 --composed 0.5 --copies 2 --state-noise 0.2 --data @data --autoencoder @ae/weights.safetensors --text @text --batch 4";
     desk.run(&format!("train denoiser {sources} --steps 1 --out @teacher-run")).unwrap();
     assert!(desk.weights("teacher-run", &DENOISER) != desk.weights("denoiser", &DENOISER), "a step changes weights");
     let student = format!("train student {sources} --teacher @teacher-run --solver-steps 3");
