@@ -7,6 +7,7 @@
 #   tools/chain.sh student CHAIN OUT   its student of one to four steps
 #   tools/chain.sh home OUT PARTS      the weights as f16 and the logs in parts of at most 15 MiB (optimiser states stay behind)
 #   tools/chain.sh fetch PARTS OUT     the parts together again
+#   tools/chain.sh words OUT           where Rust and the network are: other words and descriptions for OUT/text, in OUT/words and OUT/read
 #
 # DEVICE (cuda), CODER_SECONDS (150), DENOISER_SECONDS (345), STUDENT_SECONDS (160): each command ends by the clock, so that it fits a
 # slice of ten minutes. BATCH (1024). With DEVICE=cpu runs go by steps instead, and a command that was stopped goes on when it is given again.
@@ -131,10 +132,20 @@ fetch() {
   done
 }
 
+# The teacher is whole here: CHAIN holds no more of it than `train text` needs. 
+words() {
+  local out=$1 target=${CARGO_TARGET_DIR:-target} data=${DATA:-data/stickers.safetensors} taught
+  read -r -a taught < <(bash tools/teachers.sh "${TEACHERS:-$target/teachers}")
+  taught+=(--data "$data")
+  "$target/release/undiffuse-tools" train synonyms "${taught[@]}" --from "$out/text" --out "$out/words" --batch 192 --steps 400 --rate 1e-2 --warmup 10
+  "$target/release/undiffuse-tools" train reader "${taught[@]}" --from "$out/words" --out "$out/read"
+}
+
 command=${1:-}
 case "$command" in
   pack) pack "$2" ;;
   coders | denoiser | student) prepare "$2" "$3" && $command ;;
+  words) words "$(realpath -m "$2")" ;;
   home | fetch) $command "$(realpath -m "$2")" "$(realpath -m "$3")" ;;
   *) sed -n '2,16p' "$0" | cut -c3-; exit 2 ;;
 esac

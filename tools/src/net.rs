@@ -11,6 +11,7 @@ pub mod denoiser;
 pub mod onnx;
 #[cfg(feature = "train")]
 pub mod params;
+pub mod reader;
 #[cfg(feature = "train")]
 pub mod torch;
 
@@ -87,6 +88,12 @@ pub trait Layers {
     fn halves(&self, x: &Self::T) -> (Self::T, Self::T);
     /// The token at `index`: `(B, T, C)` -> `(B, C)`.
     fn token(&self, x: &Self::T, index: i64) -> Self::T;
+    /// `(B, T, C)` -> `(B, C)`.
+    fn sum_tokens(&self, x: &Self::T) -> Self::T;
+    /// The place of the greatest of each row: `(B, C)` -> `(B)` integers.
+    fn greatest(&self, x: &Self::T) -> Self::T;
+    /// Rows of a table of integers: `(B)` integers -> `(B, width)` integers.
+    fn lookup(&self, name: &str, at: &Self::T, rows: i64, width: i64) -> Self::T;
     /// To `(B, rest...)`; the batch stays.
     fn reshape(&self, x: &Self::T, rest: &[i64]) -> Self::T;
     /// `(B, C, H, W)` -> `(B, H W, C)`.

@@ -8,6 +8,7 @@ pub mod examples;
 mod flat;
 pub mod latents;
 mod log;
+mod reader;
 pub mod run;
 mod sampling;
 mod sentences;
@@ -32,6 +33,8 @@ pub enum Train {
     Denoiser(denoiser::Args),
     /// Other words for a text encoder that a denoiser was trained on.
     Synonyms(synonyms::Args),
+    /// Descriptions, for a text encoder that a denoiser was trained on.
+    Reader(reader::Args),
     /// A denoiser of one to four steps without guidance, from a trained one.
     Student(student::Args),
 }
@@ -43,6 +46,7 @@ impl Train {
             Self::Text(args) => text::train(args),
             Self::Denoiser(args) => denoiser::train(args),
             Self::Synonyms(args) => synonyms::train(args),
+            Self::Reader(args) => reader::train(args),
             Self::Student(args) => student::train(args),
         }
     }

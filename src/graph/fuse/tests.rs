@@ -266,9 +266,9 @@ const WANTED: &[(&str, &[(&str, usize)])] = &[
         &[
             ("attention", 2),
             ("gelu", 2),
-            ("linear", 13),
+            ("linear", 15),
             ("linear-activation", 2),
-            ("linear-bias", 13),
+            ("linear-bias", 14),
             ("linear-residual", 4),
         ],
     ),

@@ -3,6 +3,7 @@
 use super::Parts;
 use crate::net::onnx::Weights;
 use crate::net::params::Params;
+use crate::net::reader::Reader;
 use crate::net::torch::Torch;
 use crate::train::run::no_grad;
 use crate::words::LENGTH;
@@ -43,7 +44,11 @@ fn distances(parts: &Parts, out: &Path) -> Result<Vec<(&'static str, f64)>> {
         found.push((stage, between(&played(&file(stage), inputs)?, &want)));
         Ok(())
     };
-    let want = no_grad(|| parts.bert.forward(&Torch(&text), &ids, LENGTH as i64));
+    let reader = Reader::of(|name| Some(parts.text.get(name)?.0.clone()));
+    let want = no_grad(|| {
+        let read = reader.map(|reader| reader.forward(&Torch(&text), &ids));
+        parts.bert.forward(&Torch(&text), read.as_ref().unwrap_or(&ids), LENGTH as i64)
+    });
     add("text_encoder", &[("input_ids", integers(&ids)?)], want)?;
     let want = no_grad(|| parts.denoiser.forward(&Torch(&unet), &latents, &times, &states));
     let inputs =

@@ -5,6 +5,7 @@ use crate::net::bert::Bert;
 use crate::net::denoiser::Denoiser;
 use crate::net::onnx::proto::{FLOAT, INT64};
 use crate::net::onnx::{Dim, Recorder, Weights};
+use crate::net::reader::Reader;
 use crate::words::LENGTH;
 use anyhow::Result;
 use std::path::Path;
@@ -13,7 +14,8 @@ pub fn write_text_encoder(net: &Bert, weights: &Weights, path: &Path) -> Result<
     let recorder = Recorder::new("text_encoder", weights);
     let (batch, length) = (Dim::Named("batch"), Dim::Fixed(LENGTH as i64));
     let ids = recorder.input("input_ids", INT64, &[batch, length]);
-    let states = net.forward(&recorder, &ids, LENGTH as i64);
+    let read = Reader::of(|name| Some(weights.get(name)?.0.clone())).map(|reader| reader.forward(&recorder, &ids));
+    let states = net.forward(&recorder, read.as_ref().unwrap_or(&ids), LENGTH as i64);
     recorder.output(&states, "last_hidden_state", &[batch, length, Dim::Fixed(net.output.unwrap_or(net.width))]);
     recorder.write(path)
 }

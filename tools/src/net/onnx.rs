@@ -5,6 +5,7 @@
 
 pub mod proto;
 mod read;
+mod rows;
 
 pub use read::read_weights;
 
@@ -46,6 +47,8 @@ struct State {
 
 /// Name of a transposed weight in the file: `linear` multiplies by (from, to), training keeps (to, from).
 const TRANSPOSED: &str = "^T";
+/// Before the names of constants, which are no weights.
+const CONSTANT: &str = "constant/";
 
 impl<'a> Recorder<'a> {
     pub fn new(name: &str, weights: &'a Weights) -> Self {
@@ -99,23 +102,47 @@ impl<'a> Recorder<'a> {
 
     /// The f32 view of a weight: its f16 initialiser behind a Cast, once each.
     fn weight(&self, name: &str, shape: &[i64], transpose: bool) -> String {
-        let Some((found, values)) = self.weights.get(name) else {
-            self.state.borrow_mut().problems.push(format!("{name}: missing"));
-            return name.to_owned();
-        };
+        let Some(values) = self.checked(name, shape) else { return name.to_owned() };
         let file_name = format!("{name}{}", if transpose { TRANSPOSED } else { "" });
-        let cast = format!("{file_name}/f32");
-        let mut state = self.state.borrow_mut();
-        if found != shape {
-            state.problems.push(format!("{name}: has shape {found:?}, the network wants {shape:?}"));
+        if transpose {
+            let (dims, values) = transposed(shape, values);
+            return self.half(&file_name, dims, &values);
         }
-        if state.written.insert(file_name.clone()) {
-            let (dims, values) = if transpose { transposed(shape, values) } else { (shape.to_vec(), values.clone()) };
+        self.half(&file_name, shape.to_vec(), values)
+    }
+
+    /// The values of a weight; what is wrong with it is told when the graph is written.
+    fn checked(&self, name: &str, shape: &[i64]) -> Option<&'a [f32]> {
+        let problem = match self.weights.get(name) {
+            Some((found, values)) if found == shape => return Some(values),
+            Some((found, _)) => format!("{name}: has shape {found:?}, the network wants {shape:?}"),
+            None => format!("{name}: missing"),
+        };
+        self.state.borrow_mut().problems.push(problem);
+        None
+    }
+
+    /// An f16 initialiser and its Cast to f32, once each.
+    fn half(&self, name: &str, dims: Vec<i64>, values: &[f32]) -> String {
+        let cast = format!("{name}/f32");
+        let mut state = self.state.borrow_mut();
+        if state.written.insert(name.to_owned()) {
             let raw_data = values.iter().flat_map(|v| f16::from_f32(*v).to_le_bytes()).collect();
-            state.graph.initializer.push(Tensor { dims, data_type: FLOAT16, name: file_name.clone(), raw_data });
-            state.graph.node.push(node("Cast", &cast, &[&file_name], &cast, vec![int("to", i64::from(FLOAT))]));
+            state.graph.initializer.push(Tensor { dims, data_type: FLOAT16, name: name.to_owned(), raw_data });
+            state.graph.node.push(node("Cast", &cast, &[name], &cast, vec![int("to", i64::from(FLOAT))]));
         }
         cast
+    }
+
+    /// An initialiser of integers, once each.
+    fn whole(&self, name: String, dims: &[i64], values: impl Iterator<Item = i64>) -> String {
+        let mut state = self.state.borrow_mut();
+        if state.written.insert(name.clone()) {
+            let raw_data = values.flat_map(i64::to_le_bytes).collect();
+            let tensor = Tensor { dims: dims.to_vec(), data_type: INT64, name: name.clone(), raw_data };
+            state.graph.initializer.push(tensor);
+        }
+        name
     }
 
     fn floats(&self, values: &[f32], dims: &[i64]) -> String {
@@ -131,7 +158,7 @@ impl<'a> Recorder<'a> {
     /// Constants are named by what they hold, so that equal ones are written once.
     fn constant(&self, data_type: i32, raw_data: Vec<u8>, dims: &[i64]) -> String {
         let digest: String = Sha256::digest(&raw_data)[..8].iter().map(|b| format!("{b:02x}")).collect();
-        let name = format!("constant/{data_type}/{dims:?}/{digest}").replace(' ', "");
+        let name = format!("{CONSTANT}{data_type}/{dims:?}/{digest}").replace(' ', "");
         let mut state = self.state.borrow_mut();
         if state.written.insert(name.clone()) {
             state.graph.initializer.push(Tensor { dims: dims.to_vec(), data_type, name: name.clone(), raw_data });
@@ -294,9 +321,17 @@ impl Layers for Recorder<'_> {
 
     fn embedding(&self, name: &str, ids: &Value, rows: i64, width: i64) -> Value {
         self.scope(name);
-        let weight = self.weight(&format!("{name}.weight"), &[rows, width], false);
+        let name = format!("{name}.weight");
         let shape = vec![ids.shape[0], ids.shape[1], width];
-        self.push("Gather", &[&weight, &ids.name], vec![int("axis", 0)], shape)
+        let values = self.checked(&name, &[rows, width]).unwrap_or_default();
+        let gather = |table: &str, at: &str, shape| self.push("Gather", &[table, at], vec![int("axis", 0)], shape);
+        let Some((own, places)) = rows::shared(width as usize, size_of::<f16>(), values) else {
+            return gather(&self.half(&name, vec![rows, width], values), &ids.name, shape);
+        };
+        let places = self.whole(format!("{name}{}", rows::ROWS), &[rows], places.into_iter());
+        let at = gather(&places, &ids.name, ids.shape.clone());
+        let dims = vec![own.len() as i64 / width, width];
+        gather(&self.half(&name, dims, &own), &at.name, shape)
     }
 
     fn table(&self, name: &str, rows: i64, used: i64, width: i64) -> Value {
@@ -363,6 +398,29 @@ impl Layers for Recorder<'_> {
     fn token(&self, x: &Value, index: i64) -> Value {
         let at = self.constant(INT64, index.to_le_bytes().to_vec(), &[]);
         self.push("Gather", &[&x.name, &at], vec![int("axis", 1)], vec![x.shape[0], x.shape[2]])
+    }
+
+    fn sum_tokens(&self, x: &Value) -> Value {
+        let inputs = [x.name.as_str(), &self.integers(&[1])];
+        self.push("ReduceSum", &inputs, vec![int("keepdims", 0)], vec![x.shape[0], x.shape[2]])
+    }
+
+    fn greatest(&self, x: &Value) -> Value {
+        self.push("ArgMax", &[&x.name], vec![int("axis", 1), int("keepdims", 0)], vec![x.shape[0]])
+    }
+
+    fn lookup(&self, name: &str, at: &Value, rows: i64, width: i64) -> Value {
+        self.scope(name);
+        let values = self.checked(name, &[rows, width]).unwrap_or_default();
+        let table =
+            |name: String, dims: &[i64], values: &[f32]| self.whole(name, dims, values.iter().map(|v| *v as i64));
+        let gather = |table: &str, at: &str, shape| self.push("Gather", &[table, at], vec![int("axis", 0)], shape);
+        let Some((own, places)) = rows::shared(width as usize, size_of::<i64>(), values) else {
+            return gather(&table(name.to_owned(), &[rows, width], values), &at.name, vec![-1, width]);
+        };
+        let places = self.whole(format!("{name}{}", rows::ROWS), &[rows], places.into_iter());
+        let at = gather(&places, &at.name, vec![-1]);
+        gather(&table(name.to_owned(), &[own.len() as i64 / width, width], &own), &at.name, vec![-1, width])
     }
 
     fn reshape(&self, x: &Value, rest: &[i64]) -> Value {

@@ -96,6 +96,18 @@ impl Layers for Torch<'_> {
         x.select(1, index)
     }
 
+    fn sum_tokens(&self, x: &Tensor) -> Tensor {
+        x.sum_dim_intlist([1i64].as_slice(), false, x.kind())
+    }
+
+    fn greatest(&self, x: &Tensor) -> Tensor {
+        x.argmax(1, false)
+    }
+
+    fn lookup(&self, name: &str, at: &Tensor, rows: i64, width: i64) -> Tensor {
+        self.0.get(name, &[rows, width], Init::Zero).index_select(0, at).to_kind(Kind::Int64)
+    }
+
     fn reshape(&self, x: &Tensor, rest: &[i64]) -> Tensor {
         x.reshape([&[x.size()[0]], rest].concat())
     }

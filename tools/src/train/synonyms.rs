@@ -6,8 +6,8 @@
 //! word sounds as the name does; a word that means nothing drawable sounds as "a". Nouns of WordNet that the tokenizer had to spell
 //! become pieces of their own, with a new row each.
 
-mod meaning;
-mod vocabulary;
+pub(super) mod meaning;
+pub(super) mod vocabulary;
 
 use super::run::{Options, State, Task, train as train_loop};
 use super::sentences::Sentences;
@@ -19,6 +19,7 @@ use crate::draws::Draws;
 use crate::net::Init;
 use crate::net::bert::Bert;
 use crate::net::params::{Params, write_safetensors};
+use crate::net::reader::READER;
 use crate::net::torch::Torch;
 use crate::trained;
 use crate::wordnet::graph::Graph;
@@ -87,7 +88,9 @@ pub fn train(args: Args) -> Result<()> {
     let mut state = State::in_precision(Params::of_one(ROWS, own), args.options.precision).undecayed();
     let mut task = Hear { before, words, net, table, targets, batch: args.options.batch };
     train_loop(&args.options, &mut state, &mut task)?;
-    write_safetensors(&out.join(trained::WEIGHTS), &task.with(&state.averaged()).map())
+    let mut weights = task.with(&state.averaged()).map();
+    weights.retain(|name, _| !name.starts_with(READER));
+    write_safetensors(&out.join(trained::WEIGHTS), &weights)
 }
 
 /// The trained parameter.
@@ -189,8 +192,14 @@ fn find(args: &Args, data: &Stickers, words: &Words) -> Result<Vec<(String, Stri
         (meant.score >= args.add).then(|| (word, concepts[meant.concept].name.clone()))
     };
     let (of_free, of_unknown) = (meaning.of(&free, &sentences)?, meaning.of(&unknown, &sentences)?);
-    let added = unknown.into_iter().zip(of_unknown).filter_map(near);
-    Ok(free.into_iter().zip(of_free).map(known).chain(added).collect())
+    let mut found: Vec<(String, String)> = free.into_iter().zip(of_free).map(known).collect();
+    // Plurals of rarer nouns would be half of the vocabulary.
+    let names = data.concepts().iter().map(|c| (c.name.clone(), c.name.clone()));
+    let common: Vec<(String, String)> =
+        found.iter().filter(|(_, means)| means != NOTHING).cloned().chain(names).collect();
+    let plurals = said.plurals(words, &graph, &common);
+    found.extend(unknown.into_iter().zip(of_unknown).filter_map(near).chain(plurals));
+    Ok(found)
 }
 
 /// The token table with rows for what was added; every word that is heard has the mean of the rows of its text.

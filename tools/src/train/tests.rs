@@ -66,12 +66,14 @@ fn data(path: &str) {
     pack::write(Path::new(path), &["3d", "flat"], &concepts, &stickers, &[]).unwrap();
 }
 
+/// Words that the teacher does not spell.
+const WHOLE: &str = "fox apple zebra wild animal red , and background next to the left right on of picture";
+
 /// A MiniLM of random weights with a small vocabulary.
 fn teacher(folder: &str) {
     std::fs::create_dir(folder).unwrap();
     let letters: Vec<String> = ('a'..='z').flat_map(|c| [c.to_string(), format!("##{c}")]).collect();
-    let pieces =
-        SPECIAL.iter().map(|s| (*s).to_owned()).chain(letters).chain(["fox".into(), "apple".into(), "zebra".into()]);
+    let pieces = SPECIAL.iter().map(|s| (*s).to_owned()).chain(letters).chain(WHOLE.split(' ').map(String::from));
     let vocabulary = pieces.enumerate().map(|(id, piece)| (piece, id)).collect();
     std::fs::write(format!("{folder}/tokenizer.json"), describe(&vocabulary)).unwrap();
     let params = Params::fresh(9, Device::Cpu);
@@ -204,11 +206,13 @@ fn a_student_of_a_denoiser_is_exported_with_few_steps_and_no_guidance() {
     assert!(error.contains("--points"), "{error}");
 }
 
-/// A vixen, which is a fox, and a pippin, which is a red apple, in WordNet's formats.
+/// A vixen, which is a fox, and a pippin, which is a red apple, things all of them, in WordNet's formats.
 fn related_nouns(desk: &Desk) -> String {
     let data = "00000001 05 n 01 fox 0 000 | a wild animal  \n00000002 05 n 01 vixen 0 001 @ 00000001 n 0000 | a female fox  \n\
-        00000003 13 n 01 apple 0 000 | a fruit  \n00000004 13 n 01 pippin 0 001 @ 00000003 n 0000 | an apple  \n";
-    let index = "fox n 1 0 1 0 00000001  \nvixen n 1 1 @ 1 0 00000002  \napple n 1 0 1 0 00000003  \npippin n 1 1 @ 1 0 00000004  \n";
+        00000003 13 n 01 apple 0 000 | a fruit  \n00000004 13 n 01 pippin 0 001 @ 00000003 n 0000 | an apple  \n\
+        00000005 03 n 01 physical_entity 0 004 ~ 00000001 n 0000 ~ 00000002 n 0000 ~ 00000003 n 0000 ~ 00000004 n 0000 | a thing  \n";
+    let index = "fox n 1 0 1 0 00000001  \nvixen n 1 1 @ 1 0 00000002  \napple n 1 0 1 0 00000003  \npippin n 1 1 @ 1 0 00000004  \n\
+        physical_entity n 1 1 ~ 1 0 00000005  \n";
     std::fs::create_dir(desk.path("wordnet")).unwrap();
     std::fs::write(desk.path("wordnet/data.noun"), data).unwrap();
     std::fs::write(desk.path("wordnet/index.noun"), index).unwrap();
@@ -226,7 +230,8 @@ fn a_text_encoder_hears_other_words_and_says_of_captions_what_it_said_bit_for_bi
     desk.run(&format!("{line} --steps 30 --rate 1e-2 --warmup 1 --out @heard")).unwrap();
     let open = |run: &str| TextEncoder::open(Path::new(&desk.path(run)), Device::Cpu).unwrap();
     let (before, start, after) = (open("text"), open("start"), open("heard"));
-    assert_eq!(after.net.vocabulary, before.net.vocabulary + 2);
+    // Vixen, pippin, and foxes.
+    assert_eq!(after.net.vocabulary, before.net.vocabulary + 3);
 
     let captions = said::texts(&Stickers::open(Path::new(&desk.path("data"))).unwrap());
     assert!(before.ids(&captions).unwrap().equal(&after.ids(&captions).unwrap()));
@@ -239,12 +244,44 @@ fn a_text_encoder_hears_other_words_and_says_of_captions_what_it_said_bit_for_bi
     let wanted = leading(&before, "red apple");
     let away =
         |encoder: &TextEncoder| (leading(encoder, "pippin") - &wanted).square().mean(Kind::Double).double_value(&[]);
-    assert!(away(&after) < 0.8 * away(&start), "{} {}", away(&after), away(&start));
+    assert!(away(&after) < 0.5 * away(&before), "{} {}", away(&after), away(&before));
+    assert!(away(&after) != away(&start), "nothing is learned");
     desk.run("export --denoiser @denoiser --autoencoder @ae --text @heard --out @hearing").unwrap();
+    assert!(open("hearing").states(&["a vixen"]).unwrap().equal(&open("hearing").states(&["a fox"]).unwrap()));
 
     // The teacher has no row for what was added: who goes on teaching leaves it behind.
     let taught = "train text --data @data --teacher @teacher --wordnet @nouns --steps 0 --from @hearing --out @taught";
     desk.run(taught).unwrap();
     assert!(desk.read("taught/tokenizer.json") == desk.read("text/tokenizer.json"));
     assert_eq!(open("taught").net, before.net);
+}
+
+#[test]
+fn a_text_encoder_hears_descriptions_and_says_of_captions_what_it_said_bit_for_bit() {
+    let _lock = generator_lock();
+    let desk = trained_desk();
+    let nouns = related_nouns(&desk);
+    let line = format!("train reader --data @data --teacher @teacher --wordnet {nouns} --width 4");
+    desk.run(&format!("{line} --from @text --out @reading")).unwrap();
+    let open = |run: &str| TextEncoder::open(Path::new(&desk.path(run)), Device::Cpu).unwrap();
+    let (before, after) = (open("text"), open("reading"));
+    let captions = said::texts(&Stickers::open(Path::new(&desk.path("data"))).unwrap());
+    assert!(before.states(&captions).unwrap().equal(&after.states(&captions).unwrap()));
+
+    // What is no caption is told in the words of a concept.
+    let names = Stickers::open(Path::new(&desk.path("data"))).unwrap();
+    let names: Vec<Tensor> = names.concepts().iter().map(|c| before.states(&[&c.name]).unwrap()).collect();
+    let heard = after.states(&["fox apple"]).unwrap();
+    assert_eq!(names.iter().filter(|name| name.equal(&heard)).count(), 1);
+
+    // The shipped graph hears as the trained encoder does, and is read back whole.
+    desk.run("export --denoiser @denoiser --autoencoder @ae --text @reading --out @reads").unwrap();
+    same_up_to_f16(&desk.weights("reads", &TEXT), &desk.weights("reading", &TEXT));
+    desk.run(&format!("{line} --from @reads --out @again")).unwrap();
+    same_up_to_f16(&desk.weights("again", &TEXT), &desk.weights("reading", &TEXT));
+    let heard =
+        format!("train synonyms --data @data --teacher @teacher --wordnet {nouns} --from @reads --add=-9 --batch 4");
+    desk.run(&format!("{heard} --steps 0 --out @words")).unwrap();
+    let left = desk.weights("words", &TEXT);
+    assert!(left.keys().all(|name| !name.starts_with("reader.")), "the tables of a reader are of one tokenizer");
 }

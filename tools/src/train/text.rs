@@ -9,6 +9,7 @@ use crate::dataset::style::phrases;
 use crate::draws::{Draws, mix};
 use crate::net::bert::Bert;
 use crate::net::params::{Params, read_safetensors, read_trained};
+use crate::net::reader::{READER, Reader};
 use crate::net::torch::Torch;
 use crate::trained::{self, TEXT};
 use crate::wordnet;
@@ -68,6 +69,7 @@ pub fn train(args: Args) -> Result<()> {
     let mut state = State::in_precision(params, args.options.precision);
     if let Some(from) = &args.from {
         let mut weights = read_trained(from, &TEXT)?;
+        weights.retain(|name, _| !name.starts_with(READER));
         if let Some(table) = weights.get_mut(TABLE) {
             *table = table.narrow(0, 0, net.vocabulary.min(table.size()[0]));
         }
@@ -348,6 +350,7 @@ impl Bert {
 pub struct TextEncoder {
     pub net: Bert,
     pub params: Params,
+    reader: Option<Reader>,
     words: Words,
 }
 
@@ -356,7 +359,8 @@ impl TextEncoder {
     pub fn open(folder: &Path, device: Device) -> Result<Self> {
         let net = trained::text_encoder(folder)?;
         let params = Params::frozen(read_trained(folder, &TEXT)?, device);
-        let opened = Self { net, params, words: Words::open(&trained::tokenizer(folder))? };
+        let reader = Reader::of(|name| params.map().get(name).map(Tensor::size));
+        let opened = Self { net, params, reader, words: Words::open(&trained::tokenizer(folder))? };
         let _ = opened.states(&[""])?;
         opened.params.close(&folder.display().to_string())?;
         Ok(opened)
@@ -377,7 +381,9 @@ impl TextEncoder {
     /// `(B, LENGTH)` ids -> `(B, LENGTH, 384)`.
     pub fn states_of(&self, ids: &Tensor) -> Tensor {
         let _guard = tch::no_grad_guard();
-        self.net.forward(&Torch(&self.params), ids, LENGTH as i64)
+        let player = Torch(&self.params);
+        let read = self.reader.as_ref().map(|reader| reader.forward(&player, ids));
+        self.net.forward(&player, read.as_ref().unwrap_or(ids), LENGTH as i64)
     }
 
     pub fn words(&self) -> &Words {

@@ -27,6 +27,9 @@ const DOUBT: f64 = 100.0;
 /// A keyword of at most so many concepts stands for them.
 const SHARED: usize = 2;
 
+/// Gives unit vectors of texts, `(N, width)`.
+pub type Vectors<'a> = &'a dyn Fn(&[String]) -> Result<Tensor>;
+
 /// Concepts, and where they lie in WordNet.
 pub struct Meaning<'a> {
     graph: &'a Graph,
@@ -46,79 +49,67 @@ pub struct Meant {
     pub noun: bool,
 }
 
-impl<'a> Meaning<'a> {
-    /// `sentences` gives unit vectors of texts, `(N, width)`.
-    pub fn new(
-        graph: &'a Graph,
-        concepts: &[Concept],
-        sentences: &dyn Fn(&[String]) -> Result<Tensor>,
-    ) -> Result<Self> {
-        let said = said(concepts);
-        let mut synsets: Vec<usize> = said.iter().flat_map(|(_, word, _)| graph.senses(word)).copied().collect();
+/// Vectors of definitions, each read once.
+pub struct Glosses {
+    synsets: Vec<usize>,
+    /// `(synsets, width)`: unit vectors.
+    vectors: Tensor,
+}
+
+impl Glosses {
+    pub fn of(graph: &Graph, mut synsets: Vec<usize>, sentences: Vectors) -> Result<Self> {
         synsets.sort_unstable();
         synsets.dedup();
+        let texts: Vec<String> = synsets.iter().map(|s| gloss(graph, *s)).collect();
+        let vectors = if texts.is_empty() { sentences(&[String::new()])?.narrow(0, 0, 0) } else { sentences(&texts)? };
+        Ok(Self { synsets, vectors })
+    }
+
+    /// `(senses, width)`, of those that were asked for at first.
+    pub fn rows(&self, senses: &[usize]) -> Tensor {
+        let places: Vec<i64> =
+            senses.iter().filter_map(|s| self.synsets.binary_search(s).ok()).map(|place| place as i64).collect();
+        self.vectors.index_select(0, &Tensor::from_slice(&places).to_device(self.vectors.device()))
+    }
+}
+
+impl<'a> Meaning<'a> {
+    pub fn new(graph: &'a Graph, concepts: &[Concept], sentences: Vectors) -> Result<Self> {
         let names: Vec<String> = concepts.iter().map(|c| c.name.clone()).collect();
-        let described: Vec<String> = concepts
-            .iter()
-            .map(|c| [&c.name].into_iter().chain(&c.keywords).cloned().collect::<Vec<_>>().join(", "))
-            .collect();
-        let described = sentences(&described)?;
-        let glosses: Vec<String> = synsets.iter().map(|s| gloss(graph, *s)).collect();
-        let glosses = if glosses.is_empty() { described.narrow(0, 0, 0) } else { sentences(&glosses)? };
-        let mut anchors: HashMap<usize, Vec<(usize, u32)>> = HashMap::new();
-        for (concept, word, away) in said {
-            let senses = graph.senses(word);
-            let rows: Vec<i64> =
-                senses.iter().filter_map(|s| synsets.binary_search(s).ok()).map(|i| i as i64).collect();
-            if rows.is_empty() {
-                continue;
-            }
-            let near = glosses.index_select(0, &Tensor::from_slice(&rows).to_device(glosses.device()));
-            let near: Vec<f32> = Vec::try_from(near.matmul(&described.get(concept as i64)))?;
-            let best = near.iter().copied().fold(f32::MIN, f32::max);
-            for (sense, cosine) in senses.iter().zip(near) {
-                let less = f64::from(best - cosine);
-                if less < AKIN {
-                    anchors.entry(*sense).or_default().push((concept, away + (DOUBT * less) as u32));
-                }
-            }
-        }
+        let anchors = anchors(graph, concepts, sentences)?;
         Ok(Self { graph, anchors, names: sentences(&names)?.transpose(0, 1) })
     }
 
     /// Whether a concept lies near a sense of the word.
     pub fn reaches(&self, word: &str) -> bool {
-        self.graph.senses(word).iter().take(SENSES).any(|sense| !self.near(*sense).is_empty())
+        self.senses(word).iter().any(|sense| !self.near(*sense).is_empty())
     }
 
     /// The concept of each word.
-    pub fn of(&self, words: &[String], sentences: &dyn Fn(&[String]) -> Result<Tensor>) -> Result<Vec<Meant>> {
-        let senses = |word: &String| self.graph.senses(word).iter().copied().take(SENSES).collect::<Vec<_>>();
-        let mut synsets: Vec<usize> = words.iter().flat_map(senses).collect();
-        synsets.sort_unstable();
-        synsets.dedup();
+    pub fn of(&self, words: &[String], sentences: Vectors) -> Result<Vec<Meant>> {
         if words.is_empty() {
             return Ok(Vec::new());
         }
+        let glosses = Glosses::of(self.graph, words.iter().flat_map(|w| self.senses(w)).copied().collect(), sentences)?;
         let own = sentences(words)?;
-        let glosses: Vec<String> = synsets.iter().map(|s| gloss(self.graph, *s)).collect();
-        let glosses = if glosses.is_empty() { own.narrow(0, 0, 0) } else { sentences(&glosses)? };
-        let mut found = Vec::with_capacity(words.len());
-        for (i, word) in words.iter().enumerate() {
-            let own = own.narrow(0, i as i64, 1);
-            let senses = senses(word);
-            if senses.is_empty() {
-                let (score, concept) = own.matmul(&self.names).max_dim(1, false);
-                let concept = concept.int64_value(&[0]) as usize;
-                found.push(Meant { concept, score: score.double_value(&[0]), noun: false });
-                continue;
-            }
-            let rows: Vec<i64> =
-                senses.iter().filter_map(|s| synsets.binary_search(s).ok()).map(|i| i as i64).collect();
-            let rows = glosses.index_select(0, &Tensor::from_slice(&rows).to_device(glosses.device()));
-            found.push(self.best(&senses, &((rows + own) * 0.5).matmul(&self.names))?);
+        let vectors = (0..words.len()).map(|i| own.narrow(0, i as i64, 1));
+        words.iter().zip(vectors).map(|(word, own)| self.of_one(word, &own, &glosses)).collect()
+    }
+
+    /// The concept of a word with the vector `(1, width)`.
+    fn of_one(&self, word: &str, own: &Tensor, glosses: &Glosses) -> Result<Meant> {
+        let senses = self.senses(word);
+        if !senses.is_empty() {
+            return self.best(senses, &((glosses.rows(senses) + own) * 0.5).matmul(&self.names));
         }
-        Ok(found)
+        let (score, concept) = own.matmul(&self.names).max_dim(1, false);
+        Ok(Meant { concept: concept.int64_value(&[0]) as usize, score: score.double_value(&[0]), noun: false })
+    }
+
+    /// The senses of a word that are looked at.
+    fn senses(&self, word: &str) -> &'a [usize] {
+        let all = self.graph.senses(word);
+        &all[..all.len().min(SENSES)]
     }
 
     /// The best concept for senses with the cosines `(senses, N)` to the names.
@@ -160,6 +151,32 @@ impl<'a> Meaning<'a> {
     }
 }
 
+/// Concepts at the synsets of what stands for them, and how far away they are there.
+fn anchors(graph: &Graph, concepts: &[Concept], sentences: Vectors) -> Result<HashMap<usize, Vec<(usize, u32)>>> {
+    let said = said(concepts);
+    let glosses = Glosses::of(graph, said.iter().flat_map(|(_, w, _)| graph.senses(w)).copied().collect(), sentences)?;
+    let described = sentences(&described(concepts))?;
+    let mut anchors: HashMap<usize, Vec<(usize, u32)>> = HashMap::new();
+    for (concept, word, away) in said {
+        let senses = graph.senses(word);
+        let near: Vec<f32> = Vec::try_from(glosses.rows(senses).matmul(&described.get(concept as i64)))?;
+        let best = near.iter().copied().fold(f32::MIN, f32::max);
+        for (sense, cosine) in senses.iter().zip(near) {
+            let less = f64::from(best - cosine);
+            if less < AKIN {
+                anchors.entry(*sense).or_default().push((concept, away + (DOUBT * less) as u32));
+            }
+        }
+    }
+    Ok(anchors)
+}
+
+/// Names with their keywords.
+pub fn described(concepts: &[Concept]) -> Vec<String> {
+    let words = |c: &Concept| [&c.name].into_iter().chain(&c.keywords).cloned().collect::<Vec<_>>().join(", ");
+    concepts.iter().map(words).collect()
+}
+
 fn gloss(graph: &Graph, synset: usize) -> String {
     let synset = &graph.synsets[synset];
     format!("{}: {}", synset.words.first().map_or("", String::as_str), synset.gloss)
@@ -181,4 +198,97 @@ fn said(concepts: &[Concept]) -> Vec<(usize, &str, u32)> {
         said.extend(concept.keywords.iter().filter(rare).map(|k| (i, k.as_str(), BROADER)));
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    /// A hen is a chicken; so is a pullet; a crane is a bird, and a machine; nothing is near to a thought.
+    fn graph() -> (tempfile::TempDir, Graph) {
+        let folder = tempfile::tempdir().unwrap();
+        let data = "00000001 05 n 01 bird 0 002 ~ 00000002 n 0000 ~ 00000004 n 0000 | feathered  \n\
+            00000002 05 n 01 chicken 0 003 @ 00000001 n 0000 ~ 00000003 n 0000 ~ 00000007 n 0000 | farm bird  \n\
+            00000003 05 n 01 hen 0 001 @ 00000002 n 0000 | laying bird  \n\
+            00000004 05 n 01 crane 0 001 @ 00000001 n 0000 | wading bird  \n\
+            00000005 06 n 01 crane 0 000 | lifting machine  \n\
+            00000006 09 n 01 thought 0 000 | idea  \n\
+            00000007 05 n 01 pullet 0 001 @ 00000002 n 0000 | young bird  \n";
+        let index = "bird n 1 0 1 0 00000001  \nchicken n 1 0 1 0 00000002  \nhen n 1 0 1 0 00000003  \n\
+            crane n 2 0 2 0 00000004 00000005  \nthought n 1 0 1 0 00000006  \npullet n 1 0 1 0 00000007  \n";
+        std::fs::write(folder.path().join("data.noun"), data).unwrap();
+        std::fs::write(folder.path().join("index.noun"), index).unwrap();
+        let graph = Graph::open(&folder.path().join("data.noun")).unwrap();
+        (folder, graph)
+    }
+
+    /// Unit vectors over three directions: birds, machines, anything else.
+    fn sentences(texts: &[String]) -> Result<Tensor> {
+        let row = |text: &String| -> [f32; 3] {
+            let has = |words: &[&str]| words.iter().any(|w| text.contains(w));
+            match () {
+                () if has(&["machine", "building"]) => [0.0, 1.0, 0.0],
+                () if has(&["bird", "chicken", "feathered", "hen"]) => [1.0, 0.0, 0.0],
+                () => [0.0, 0.0, 1.0],
+            }
+        };
+        Ok(Tensor::from_slice(&texts.iter().flat_map(row).collect::<Vec<_>>()).reshape([-1, 3]).to_device(Device::Cpu))
+    }
+
+    fn concepts() -> Vec<Concept> {
+        let concept = |name: &str, keywords: &[&str]| Concept {
+            name: name.into(),
+            keywords: keywords.iter().map(|k| (*k).to_owned()).collect(),
+            ..Concept::default()
+        };
+        vec![concept("chicken", &["bird"]), concept("building crane", &["machine"]), concept("hatching chicken", &[])]
+    }
+
+    #[test]
+    fn a_word_means_the_concept_that_is_nearest_in_wordnet_and_in_meaning() {
+        let (_folder, graph) = graph();
+        let meaning = Meaning::new(&graph, &concepts(), &sentences).unwrap();
+        let words = ["hen", "crane", "flying machine", "thought"].map(String::from);
+        let found = meaning.of(&words, &sentences).unwrap();
+        assert_eq!((found[0].concept, found[0].noun), (0, true), "a chicken, not a hatching one");
+        assert!(found[0].score > 0.5 * 1.0 + 0.5 - 0.2, "{}", found[0].score);
+        assert_eq!((found[2].concept, found[2].noun), (1, false));
+        assert!(found[3].score < 0.1, "{}", found[3].score);
+        assert_eq!([meaning.reaches("pullet"), meaning.reaches("thought")], [true, false]);
+        assert!(meaning.of(&[], &sentences).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_rarer_sense_costs_more() {
+        let (_folder, graph) = graph();
+        let meaning = Meaning::new(&graph, &concepts(), &sentences).unwrap();
+        let found = meaning.of(&["crane".to_owned()], &sentences).unwrap();
+        // The bird is the first sense, and no concept of its own; the machine is one, and the second sense.
+        let score = meaning.best(&[4], &Tensor::from_slice(&[0.0f32, 0.5, 0.0]).reshape([1, 3])).unwrap().score;
+        let second = meaning.best(&[0, 4], &Tensor::from_slice(&[-1.0f32, -1.0, -1.0, 0.0, 0.5, 0.0]).reshape([2, 3]));
+        let second = second.unwrap();
+        assert_eq!(second.concept, 1);
+        assert!((score - second.score - RARER).abs() < 1e-9, "{score} {}", second.score);
+        assert!(found[0].noun);
+    }
+
+    #[test]
+    fn names_their_last_words_and_rare_keywords_stand_for_concepts() {
+        let all = concepts();
+        let said = said(&all);
+        assert_eq!(said[..2], [(0, "chicken", 0), (0, "bird", BROADER)]);
+        assert!(said.contains(&(1, "crane", BROADER)));
+        assert!(!said.contains(&(2, "chicken", BROADER)), "that is a concept of its own");
+    }
+
+    #[test]
+    fn each_definition_is_read_once() {
+        let (_folder, graph) = graph();
+        let glosses = Glosses::of(&graph, vec![4, 0, 4], &sentences).unwrap();
+        assert_eq!(glosses.vectors.size(), [2, 3]);
+        assert!(glosses.rows(&[4]).equal(&sentences(&["machine".to_owned()]).unwrap()));
+        assert_eq!(glosses.rows(&[]).size(), [0, 3]);
+        assert_eq!(Glosses::of(&graph, Vec::new(), &sentences).unwrap().rows(&[]).size(), [0, 3]);
+    }
 }
