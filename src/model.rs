@@ -8,6 +8,7 @@ pub(crate) mod mapped;
 mod onnx;
 mod port;
 mod role;
+pub(crate) mod scale;
 mod scheduler_config;
 pub(crate) mod weights;
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use support::Axis::{Fixed, Named};
 use support::*;
+use tract_onnx::pb::TensorProto;
 use tract_onnx::pb::tensor_proto::DataType;
 use undiffuse::engine::{self, Backend, Threads};
 use undiffuse::model::{Graph, Model, Role};
@@ -534,4 +535,47 @@ fn mutated_arrays_never_panic() {
         read += usize::from(npy::read(&file).is_ok());
     }
     assert!((1..2000).contains(&read), "{read} of 2000 were read");
+}
+
+/// A graph whose weight is dequantised, four numbers in two columns, with what a case puts in the place of something sound.
+fn dequantized(codes: Option<TensorProto>, scale: TensorProto, zero: Option<TensorProto>, axis: i64) -> Builder {
+    let codes = codes.unwrap_or_else(|| raw("q", DataType::Int8, &[2, 2], vec![1, 2, 3, 4]));
+    let inputs = if zero.is_some() { vec!["q", "s", "z"] } else { vec!["q", "s"] };
+    let builder = zero.into_iter().fold(sound().weight(codes).weight(scale), Builder::weight);
+    builder
+        .node_with("DequantizeLinear", &inputs, "v", vec![int("axis", axis)])
+        .node("MatMul", &["x", "v"], "t")
+        .output("t", DataType::Float, &[Named("n"), Fixed(2)])
+}
+
+#[test]
+fn scales_and_zero_points_that_do_not_fit_name_the_node() {
+    let scales = |values: &[f32]| floats("s", &[values.len() as i64], values);
+    let sound = || scales(&[0.5, 0.25]);
+    let zeros = |data_type, count: usize| raw("z", data_type, &[count as i64], vec![1; count]);
+    let int32 = raw("q", DataType::Int32, &[2, 2], vec![0; 16]);
+    let offset = raw("z", DataType::Int32, &[2], vec![1; 8]);
+    let cases = [
+        (dequantized(None, scales(&[1.0; 3]), None, 1), "scales [3] for axis 1 of a weight [2, 2]"),
+        (dequantized(None, floats("s", &[1, 2], &[1.0; 2]), None, 1), "scales [1, 2] for axis 1 of a weight [2, 2]"),
+        (dequantized(None, sound(), None, 2), "axis 2 of a weight [2, 2]"),
+        (dequantized(None, sound(), None, -3), "axis -3 of a weight [2, 2]"),
+        (dequantized(None, scales(&[1.0, f32::NAN]), None, 1), "`s`: a scale is NaN"),
+        (dequantized(None, integers("s", &[1, 2]), None, 1), "`s`: scales of INT64"),
+        (dequantized(None, sound(), Some(zeros(DataType::Uint8, 2)), 1), "`z`: zero points of UINT8 for INT8"),
+        (dequantized(None, sound(), Some(zeros(DataType::Int8, 3)), 1), "`z`: 3 zero points for 2 scales"),
+        (dequantized(Some(int32), sound(), Some(offset), 1), "`z`: INT32 has no zero points other than 0"),
+        (dequantized(Some(floats("q", &[2, 2], &[1.0; 4])), sound(), None, 1), "`q`: it dequantises FLOAT"),
+    ];
+    for (builder, expected) in cases {
+        assert_contains(&refused_builder(&builder).1, &["node \"/v\": ", expected]);
+    }
+    let mut old = dequantized(None, sound(), None, 1);
+    old.model.opset_import[0].version = 12;
+    assert_contains(&refused_builder(&old).1, &["node \"/v\": ", "operator set 12 knows one for all"]);
+    let mut blocks = dequantized(None, floats("s", &[2, 1], &[1.0; 2]), None, 1);
+    blocks.graph().node[1].attribute.push(int("block_size", 2));
+    let (kind, message) = refused_builder(&blocks);
+    assert_eq!(kind, ErrorKind::Unsupported);
+    assert_contains(&message, &["node \"/v\": ", "scales of blocks are not supported"]);
 }

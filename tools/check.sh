@@ -54,7 +54,7 @@ phase "tests" cargo test "${everything[@]}"
 vulkan() {
   export UNDIFFUSE_DEVICE=llvmpipe UNDIFFUSE_VULKAN_VALIDATION=1
   cargo test "${everything[@]}" --lib vulkan -- --ignored --test-threads 1 &&
-    cargo test "${everything[@]}" --test vulkan --test auto --test bad_driver -- --ignored --test-threads 1
+    cargo test "${everything[@]}" --test vulkan --test auto --test bad_driver --test quantized -- --ignored --test-threads 1
 }
 
 phase "vulkan" vulkan

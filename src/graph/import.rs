@@ -44,7 +44,7 @@ pub(crate) fn import(graph: &Graph, shapes: &[Vec<usize>]) -> Result<Net> {
         let content = match import.facts.get_mut(&weight.name).and_then(|fact| fact.content.take()) {
             Some(tensor) => Content::Constant(Arc::new(tensor)),
             // Integers that no tensor of ours can hold: who reads them is refused.
-            None if !weight.element.is_float() => continue,
+            None if !weight.is_float() => continue,
             None => Content::Weight(Arc::new(weight.clone()), View::dense(&weight.shape)),
         };
         let dtype = match &content {
@@ -110,6 +110,7 @@ impl Import {
             "Pow" => self.pow(node),
             "Clip" => self.clip(node),
             "Cast" | "CastLike" => self.cast(node),
+            "DequantizeLinear" => self.dequantize(node),
             "Where" => self.emit(node, Op::Where, &[0, 1, 2]),
             "Conv" => self.conv(node),
             "MaxPool" | "AveragePool" => self.pool(node),

@@ -6,6 +6,7 @@
 
 mod channels;
 mod check;
+mod dequantize;
 pub(crate) mod element;
 mod facts;
 mod file;
@@ -76,6 +77,7 @@ impl Graph {
         let graph = model.graph.as_mut().ok_or_else(no_graph)?;
         check::wiring(graph, initializers.iter().map(|(tensor, _)| tensor.name.as_str()))?;
         let weights = take_weights(file, graph, initializers)?;
+        let weights = dequantize::fold(graph, weights, opset)?;
         let mut inputs = ports(&graph.input)?;
         channels::settle(graph, &weights, &mut inputs);
         let outputs = ports(&graph.output)?;

@@ -5,6 +5,7 @@
 use super::external::External;
 use super::mapped::Mapped;
 use super::onnx::element::Element;
+use super::scale::Scale;
 use crate::error::{Error, ErrorKind, Result, fail};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,8 @@ pub(crate) struct Weight {
     pub(crate) name: String,
     pub(crate) element: Element,
     pub(crate) shape: Vec<usize>,
+    /// What makes numbers of the elements, where the file has integers for them.
+    pub(crate) scale: Option<Scale>,
     source: Source,
 }
 
@@ -91,7 +94,12 @@ impl Weight {
         if found != expected {
             return fail!(Mismatch, "{} {shape:?} takes {expected} bytes, the file has {found}", element.name());
         }
-        Ok(Weight { name: name.to_owned(), element, shape, source })
+        Ok(Weight { name: name.to_owned(), element, shape, scale: None, source })
+    }
+
+    /// The weight `name` whose numbers `scale` makes of these integers.
+    pub(crate) fn scaled(&self, name: &str, scale: Scale) -> Weight {
+        Weight { name: name.to_owned(), scale: Some(scale), ..self.clone() }
     }
 
     /// Number of elements.
@@ -99,14 +107,24 @@ impl Weight {
         self.shape.iter().product()
     }
 
+    /// The ONNX type it is computed in.
+    pub(crate) fn computed(&self) -> DataType {
+        if self.scale.is_some() { DataType::Float } else { self.element.computed() }
+    }
+
+    /// Whether it is computed as floating-point numbers.
+    pub(crate) fn is_float(&self) -> bool {
+        self.scale.is_some() || self.element.is_float()
+    }
+
     /// The type that tract computes in.
     pub(crate) fn datum_type(&self) -> DatumType {
-        datum_type(self.element.computed())
+        datum_type(self.computed())
     }
 
     /// Bytes it takes in the file.
     pub(crate) fn bytes(&self) -> usize {
-        self.elements() * self.element.size()
+        self.elements() * self.element.size() + self.scale.as_ref().map_or(0, Scale::bytes)
     }
 
     /// The content: little-endian elements of the file's type, without alignment.
@@ -122,7 +140,7 @@ impl Weight {
         }
     }
 
-    /// The content in f32; only for floats of 16, 32 and 64 bits.
+    /// The content in f32; only for floats of 16, 32 and 64 bits, and for integers with a scale.
     pub(crate) fn widen_into(&self, wide: &mut [f32]) {
         self.widen_part(0, wide);
     }
@@ -131,6 +149,9 @@ impl Weight {
     pub(crate) fn widen_part(&self, first: usize, wide: &mut [f32]) {
         let size = self.element.size();
         let bytes = &self.content()[first * size..][..wide.len() * size];
+        if let Some(scale) = &self.scale {
+            return scale.widen(self.element, bytes, first, wide);
+        }
         if self.element.is_half() {
             return self.element.widen(bytes, wide);
         }
@@ -150,18 +171,18 @@ impl Weight {
         }
     }
 
-    /// The tensor that tract computes with; 16-bit floats are widened. The pages read for it are given back.
+    /// The tensor that tract computes with; 16-bit floats and integers with a scale are widened. The pages read for it are given back.
     ///
     /// # Errors
     /// `Engine` when tract cannot make a tensor of this shape.
     pub(crate) fn to_tract(&self) -> Result<TractTensor> {
-        let mut tensor = zeros(datum_type(self.element.computed()), &self.shape)?;
-        if self.element.is_half() {
+        let mut tensor = zeros(self.datum_type(), &self.shape)?;
+        if self.scale.is_some() || self.element.is_half() {
             let mut plain = tensor.try_as_plain_ram_mut().map_err(engine)?;
-            self.element.widen(self.content(), plain.as_slice_mut::<f32>().map_err(engine)?);
+            self.widen_into(plain.as_slice_mut::<f32>().map_err(engine)?);
         } else {
             tensor.as_bytes_mut().copy_from_slice(self.content());
-            if self.element.computed() == DataType::Bool {
+            if self.computed() == DataType::Bool {
                 tensor.as_bytes_mut().iter_mut().for_each(|byte| *byte = u8::from(*byte != 0));
             }
         }
@@ -175,14 +196,14 @@ impl Weight {
     /// As [`Weight::to_tract`].
     pub(crate) fn to_proto(&self) -> Result<TensorProto> {
         let dims = self.shape.iter().map(|&length| length as i64).collect();
-        let (name, data_type) = (self.name.clone(), self.element.computed() as i32);
+        let (name, data_type) = (self.name.clone(), self.computed() as i32);
         let raw_data = self.to_tract()?.as_bytes().to_vec();
         Ok(TensorProto { name, dims, data_type, raw_data, ..TensorProto::default() })
     }
 
     /// The values if they are 64-bit integers, as the shape arguments of ONNX operators are.
     pub(crate) fn integers(&self) -> Option<Vec<i64>> {
-        let integers = self.element.computed() == DataType::Int64;
+        let integers = self.computed() == DataType::Int64;
         integers.then(|| self.content().as_chunks::<8>().0.iter().map(|chunk| i64::from_le_bytes(*chunk)).collect())
     }
 }

@@ -159,7 +159,7 @@ impl Filters {
     ///
     /// # Panics
     /// When sizes are nought, do not divide, or bytes are missing.
-    pub(crate) fn new(conv: Conv, bytes: &[u8], element: Element, storage: Storage, threads: &Threads) -> Filters {
+    pub(crate) fn new(conv: Conv, bytes: &[u8], element: Element<'_>, storage: Storage, threads: &Threads) -> Filters {
         conv.check();
         let (count, [taps, inputs, each]) = conv.parts();
         let all = View::filters(bytes, element, conv.outputs, inputs, taps);

@@ -24,7 +24,7 @@ NODE = "onnx/backend/test/data/node/"
 # One or two cases of each operator that the networks of this project's fixtures and benches hold.
 GOLDEN = """
 add_bcast argmax_keepdims_example averagepool_2d_pads_count_include_pad cast_FLOAT_to_DOUBLE clip concat_2d_axis_1 constant
-conv_with_strides_and_asymmetric_padding conv_with_autopad_same cos_example depthtospace_crd_mode_example div_bcast
+conv_with_strides_and_asymmetric_padding conv_with_autopad_same cos_example depthtospace_crd_mode_example dequantizelinear dequantizelinear_axis div_bcast
 einsum_batch_matmul equal_bcast erf expand_dim_changed flatten_axis2 gather_1 gathernd_example_float32 gelu_tanh_1
 gemm_all_attributes identity instancenorm_example isnan layer_normalization_3d_axis1_epsilon layer_normalization_4d_axis3
 less_equal_bcast matmul_3d matmul_1d_3d mul_bcast neg_example not_2d constant_pad reflect_pad pow_bcast_scalar pow_types_float32_int64

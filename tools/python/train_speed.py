@@ -155,13 +155,17 @@ class Denoiser(nn.Module):
 
 
 def weights(path):
-    """Parameters by name, from a run's weights.safetensors, the run's folder or an exported model directory, where they are f16."""
+    """Parameters by name, from a run's weights.safetensors, the run's folder or an exported model directory, where they are f16 or int8."""
     if not (path / "model_index.json").exists():
         from safetensors.torch import load_file
         return load_file(path / "weights.safetensors" if path.is_dir() else path)
     import onnx
-    given = onnx.load(path / "unet/model.onnx").graph.initializer
-    arrays = {t.name: onnx.numpy_helper.to_array(t).astype("f4") for t in given if t.data_type == onnx.TensorProto.FLOAT16}
+    graph = onnx.load(path / "unet/model.onnx").graph
+    given = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
+    arrays = {name: values.astype("f4") for name, values in given.items() if values.dtype in ("f2", "i1")}
+    for node in (node for node in graph.node if node.op_type == "DequantizeLinear"):
+        axis, values = next(a.i for a in node.attribute if a.name == "axis"), arrays[node.input[0]]
+        values *= given[node.input[1]].reshape([-1 if n == axis else 1 for n in range(values.ndim)])
     return {name.removesuffix("^T"): torch.tensor(a.T if name.endswith("^T") else a) for name, a in arrays.items()}
 
 
@@ -261,7 +265,10 @@ def check(model, tolerance=1e-4):
         "sample": rng.standard_normal((8, LATENT, SIZE, SIZE), "f4"), "timestep": rng.uniform(0, 1000, 8).astype("f4"),
         "encoder_hidden_states": rng.standard_normal((8, TOKENS, TEXT), "f4"),
     }
-    session = onnxruntime.InferenceSession(model / "unet/model.onnx", providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    # See check_export.py: what weights in eight bits are multiplied by stays f32.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
+    session = onnxruntime.InferenceSession(model / "unet/model.onnx", options, providers=["CPUExecutionProvider"])
     wanted = session.run(None, inputs)[0].astype("f8")
     net = Denoiser()
     net.load_state_dict(weights(model))

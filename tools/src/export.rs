@@ -4,7 +4,7 @@
 mod compare;
 pub(crate) mod configs;
 mod graphs;
-mod onnxruntime;
+pub(crate) mod onnxruntime;
 
 use crate::net::autoencoder::{Autoencoder, LatentScale, SCALE_FILE};
 use crate::net::bert::Bert;

@@ -10,6 +10,7 @@ pub mod lesson;
 pub mod net;
 pub mod picture;
 pub mod plot;
+pub mod quantise;
 #[cfg(feature = "train")]
 pub mod train;
 pub mod trained;

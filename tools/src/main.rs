@@ -1,7 +1,7 @@
 //! The command `undiffuse-tools`: one subcommand a stage.
 
 use clap::{Parser, Subcommand};
-use undiffuse_tools::{dataset, evaluate, export};
+use undiffuse_tools::{dataset, evaluate, export, quantise};
 #[cfg(feature = "train")]
 use undiffuse_tools::{lesson, train};
 
@@ -28,6 +28,8 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Write trained weights as a model directory in the diffusers ONNX layout.
     Export(export::Args),
+    /// Put an exported model's large weights into eight bits, and say what that costs.
+    Quantise(quantise::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -40,5 +42,6 @@ fn main() -> anyhow::Result<()> {
         Command::Train(train) => train.run(),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Quantise(args) => quantise::run(&args),
     }
 }

@@ -33,7 +33,7 @@ pub fn files(path: &Path, stages: &[&str]) -> Vec<PathBuf> {
     }
 }
 
-/// Weights by name from the [`files`] of `path`: exact from a run, rounded to f16 from an exported model.
+/// Weights by name from the [`files`] of `path`: exact from a run, rounded to f16 or to eight bits from an exported model.
 ///
 /// # Errors
 /// If a file is missing or is not what it should be.

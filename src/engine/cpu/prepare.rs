@@ -1,7 +1,7 @@
 //! What is done once for a plan: every step gets its packed weights, convolutions choose their method, scratch is measured.
 
 use super::fixed::Known;
-use super::pack::{pack, packable};
+use super::pack::{Stored, pack, packable};
 use super::picture::spatial;
 use super::store::Store;
 use super::{attention, is_known, norm};
@@ -12,7 +12,8 @@ use crate::graph::op::{Conv, Op};
 use crate::graph::plan::{At, Operand, Plan, Step, Work};
 use crate::model::mapped::Mapped;
 use crate::op::conv::{self, Filters, Method, Picture};
-use crate::op::matrix::{self, Element, Packed, Storage};
+use crate::op::matrix::{self, Packed, Storage};
+use crate::op::view::View;
 
 /// A plan's constants, kernels and scratch.
 pub(super) struct Prepared {
@@ -129,14 +130,14 @@ pub(super) fn kind(step: &Step, plan: &Plan) -> Kind {
             let conv = convolution(conv, &x.view.shape, &weight.view.shape);
             let picture = picture(&x.view.shape);
             let raw = weight.view.is_dense() && weight.view.offset == 0;
-            let stored = if raw { stored(&plan.fixed[index].content) } else { Storage::F32 };
+            let stored = if raw { stored(&plan.fixed[index].content, &weight.view) } else { Storage::F32 };
             let rows = conv.kernel[0] * conv.kernel[1] * conv.inputs / conv.groups;
             let storage = storage(plan.weights, stored, rows, conv.outputs);
             Kind::Conv { conv, picture, method: conv.method(picture), storage }
         }
         Op::Linear(_) => {
             let [rows, columns] = weight.view.shape[..] else { return Kind::Plain };
-            let stored = stored(&plan.fixed[index].content);
+            let stored = stored(&plan.fixed[index].content, &weight.view);
             Kind::Linear { rows, columns, storage: storage(plan.weights, stored, rows, columns) }
         }
         _ => Kind::Plain,
@@ -154,11 +155,13 @@ fn storage(weights: Weights, stored: Storage, rows: usize, columns: usize) -> St
     }
 }
 
-/// 16-bit weights stay 16 bits wide.
-fn stored(content: &Content) -> Storage {
-    match content {
-        Content::Weight(weight, _) if packable(weight) == Some(Element::F16) => Storage::F16,
-        _ => Storage::F32,
+/// 16-bit weights stay 16 bits wide, and 8-bit ones 8 bits, where the matrix has the file's scales.
+fn stored(content: &Content, view: &View) -> Storage {
+    let Content::Weight(weight, _) = content else { return Storage::F32 };
+    match packable(weight, view) {
+        Some(Stored::F16) => Storage::F16,
+        Some(Stored::Int8(_)) => Storage::Int8,
+        Some(Stored::F32) | None => Storage::F32,
     }
 }
 

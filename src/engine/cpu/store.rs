@@ -1,6 +1,6 @@
 //! The weights of a graph as kernels read them, packed or widened. Plans of one graph for different shapes share them.
 
-use super::pack::{pack, widened};
+use super::pack::{pack, packable, widened};
 use super::prepare::{Kind, kind, packed_operand};
 use crate::engine::Threads;
 use crate::error::{Result, fail};
@@ -126,11 +126,12 @@ impl Need<'_> {
     /// Bytes of the file, or of a copy in another order, that are there while it is made.
     pub(super) fn making(&self) -> usize {
         match (&self.kind, &self.key.form) {
-            (Some(kind), Form::Packed { view, .. }) if !view.is_dense() && kind.storage() == Storage::F32 => {
-                self.weight.elements() * size_of::<f32>() * 2
+            (Some(kind), Form::Packed { view, .. }) => {
+                let turned = !view.is_dense() && kind.storage() == Storage::F32;
+                let widened = packable(self.weight, view).is_none();
+                if turned || widened { self.weight.elements() * size_of::<f32>() * 2 } else { self.weight.bytes() }
             }
-            (Some(_), _) => self.weight.bytes(),
-            (None, _) => 0,
+            _ => 0,
         }
     }
 

@@ -137,6 +137,42 @@ impl Import {
         self.emit(node, Op::Cast(wanted), &[0])
     }
 
+    /// `(x - zero point) * scale`, these two one number or one a place along an axis.
+    pub(super) fn dequantize(&mut self, node: &NodeProto) -> Imported {
+        if Attributes(node).int("block_size").unwrap_or(0) != 0 {
+            return Err("scales of blocks are not supported".into());
+        }
+        let shape = self.output_shape(node)?;
+        let x = self.input(node, 0)?;
+        let mut x = self.converted(node, x, DType::F32);
+        if node.input.get(2).is_some_and(|name| !name.is_empty()) {
+            let zero = self.along_axis(node, 2)?;
+            x = self.between(node, Op::Binary(Binary::Sub), &[x, zero], &shape, DType::F32);
+        }
+        let scale = self.along_axis(node, 1)?;
+        self.push(node, Op::Binary(Binary::Mul), vec![Some(x), Some(scale)])
+    }
+
+    /// An operand in f32, one number or one a place along the node's axis, in a shape that broadcasts to the output's.
+    fn along_axis(&mut self, node: &NodeProto, index: usize) -> Result<ValueId, String> {
+        let id = self.input(node, index)?;
+        let id = self.converted(node, id, DType::F32);
+        let whole = self.output_shape(node)?;
+        let mut shape = vec![1; whole.len()];
+        match self.net.shape(id) {
+            [] | [1] => {}
+            [length] => {
+                let axis = axis(Attributes(node).int("axis").unwrap_or(1), whole.len())?;
+                if *length != whole[axis] {
+                    return Err(format!("its operand {index} has {length} numbers for an axis of {}", whole[axis]));
+                }
+                shape[axis] = *length;
+            }
+            other => return Err(format!("its operand {index} has the shape {other:?}")),
+        }
+        Ok(self.between(node, Op::Reshape, &[id], &shape, DType::F32))
+    }
+
     pub(super) fn softmax(&mut self, node: &NodeProto) -> Imported {
         let rank = self.output_shape(node)?.len();
         let before_13 = self.opset < 13;

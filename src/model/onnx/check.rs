@@ -46,7 +46,7 @@ pub(super) fn opset(model: &ModelProto) -> Result<i64> {
         .map_err(|error: Error| error.advise(format!("export it again with opset_version={}", version.clamp(14, 18))))
 }
 
-fn is_own(domain: &str) -> bool {
+pub(super) fn is_own(domain: &str) -> bool {
     domain.is_empty() || domain == "ai.onnx"
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct Fact {
 impl Weight {
     /// Whether it is a constant to be folded rather than a weight to be left in the file.
     pub(crate) fn is_small(&self) -> bool {
-        self.elements() <= SMALL || !self.element.is_float()
+        self.elements() <= SMALL || !self.is_float()
     }
 }
 

@@ -26,7 +26,11 @@ impl Graph {
         if let Some(graph) = &self.model.graph {
             each_node(graph, &mut |node| *ops.entry(op_name(node)).or_default() += 1);
         }
-        let floats = self.weights.iter().filter(|weight| weight.element.is_float() && weight.elements() > 1);
+        let dequantized = self.weights.iter().filter(|weight| weight.scale.is_some()).count();
+        if dequantized > 0 {
+            *ops.entry("DequantizeLinear".to_owned()).or_default() += dequantized;
+        }
+        let floats = self.weights.iter().filter(|weight| weight.is_float() && weight.elements() > 1);
         Summary {
             nodes: ops.values().sum(),
             ops,

@@ -61,7 +61,7 @@ pub(super) fn announce(model: &mut ModelProto, weights: &[Weight]) {
 }
 
 fn value_info(weight: &Weight) -> ValueInfoProto {
-    let tensor = type_proto::Tensor { elem_type: weight.element.computed() as i32, shape: None };
+    let tensor = type_proto::Tensor { elem_type: weight.computed() as i32, shape: None };
     let value = Some(type_proto::Value::TensorType(tensor));
     ValueInfoProto {
         name: weight.name.clone(),

@@ -56,6 +56,17 @@ fn check(conv: Conv, picture: Picture, method: Method, epilogue: &Epilogue) {
         let mut scratch = vec![f32::NAN; conv.scratch_bytes(picture, method, cpu.threads.count()) / 4];
         half.run(cpu, (picture, method), &input, epilogue, out, &mut scratch);
     });
+    let each = channels * conv.taps();
+    let codes: Vec<i8> = weights.iter().map(|x| (x * 40.0) as i8).collect();
+    let scales: Vec<f32> = (0..conv.outputs).map(|output| 0.01 + 0.001 * output as f32).collect();
+    let wide: Vec<f32> = codes.iter().enumerate().map(|(i, code)| f32::from(*code) * scales[i / each]).collect();
+    let codes: Vec<u8> = codes.into_iter().map(|code| code as u8).collect();
+    let coded = Filters::new(conv, &codes, Element::Int8(&scales), Storage::Int8, &threads(2));
+    let expected = reference(&conv, picture, &input, &wide, epilogue);
+    agree(&format!("int8 {conv:?} {picture:?} {method:?}"), &expected, class(method), |cpu, out| {
+        let mut scratch = vec![f32::NAN; conv.scratch_bytes(picture, method, cpu.threads.count()) / 4];
+        coded.run(cpu, (picture, method), &input, epilogue, out, &mut scratch);
+    });
 }
 
 fn chosen(conv: Conv, picture: Picture) -> Method {

@@ -23,22 +23,25 @@ pub(crate) fn stretches(segments: usize, length: usize) -> impl Iterator<Item = 
 pub(crate) enum Storage {
     F32,
     F16,
-    /// Eight bits and one f32 scale a column: `w = q * scale`, `scale = max |w| / 127`.
+    /// Eight bits and one f32 scale a column: `w = q * scale`, `scale = max |w| / 127` where the file has not its own.
     Int8,
 }
 
 /// Element type of a [`View`], little-endian.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Element {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Element<'a> {
     F32,
     F16,
+    /// Eight bits, and the scale of each column.
+    Int8(&'a [f32]),
 }
 
-impl Element {
-    fn size(self) -> usize {
+impl Element<'_> {
+    pub(crate) fn size(self) -> usize {
         match self {
             Element::F32 => 4,
             Element::F16 => 2,
+            Element::Int8(_) => 1,
         }
     }
 }
@@ -48,7 +51,7 @@ impl Element {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct View<'a> {
     pub(crate) bytes: &'a [u8],
-    pub(crate) element: Element,
+    pub(crate) element: Element<'a>,
     pub(crate) segments: usize,
     pub(crate) length: usize,
     pub(crate) columns: usize,
@@ -60,7 +63,7 @@ pub(crate) struct View<'a> {
 impl<'a> View<'a> {
     /// A dense `[rows, columns]` matrix.
     #[cfg(test)]
-    pub(crate) fn rows(bytes: &'a [u8], element: Element, rows: usize, columns: usize) -> View<'a> {
+    pub(crate) fn rows(bytes: &'a [u8], element: Element<'a>, rows: usize, columns: usize) -> View<'a> {
         View {
             bytes,
             element,
@@ -75,12 +78,18 @@ impl<'a> View<'a> {
 
     /// A dense `[columns, rows]` matrix that is used transposed, as torch keeps linear layers.
     #[cfg(test)]
-    pub(crate) fn transposed(bytes: &'a [u8], element: Element, rows: usize, columns: usize) -> View<'a> {
+    pub(crate) fn transposed(bytes: &'a [u8], element: Element<'a>, rows: usize, columns: usize) -> View<'a> {
         View { bytes, element, segments: 1, length: rows, columns, segment_stride: 0, stride: 1, column_stride: rows }
     }
 
     /// `(O, I, H, W)` filters with `taps = H * W`; rows in the order tap, channel.
-    pub(crate) fn filters(bytes: &'a [u8], element: Element, outputs: usize, inputs: usize, taps: usize) -> View<'a> {
+    pub(crate) fn filters(
+        bytes: &'a [u8],
+        element: Element<'a>,
+        outputs: usize,
+        inputs: usize,
+        taps: usize,
+    ) -> View<'a> {
         let column_stride = inputs * taps;
         View {
             bytes,
@@ -97,7 +106,11 @@ impl<'a> View<'a> {
     /// Output channels `columns` only, as a group of a convolution has them.
     pub(crate) fn slice(self, columns: Range<usize>) -> View<'a> {
         let skipped = columns.start * self.column_stride * self.element.size();
-        View { bytes: &self.bytes[skipped..], columns: columns.len(), ..self }
+        let element = match self.element {
+            Element::Int8(scales) => Element::Int8(&scales[columns.clone()]),
+            plain => plain,
+        };
+        View { bytes: &self.bytes[skipped..], element, columns: columns.len(), ..self }
     }
 
     fn check(&self) {
@@ -107,35 +120,46 @@ impl<'a> View<'a> {
             + (self.columns - 1) * self.column_stride;
         let needed = (last + 1) * self.element.size();
         assert!(self.bytes.len() >= needed, "{} bytes of weights, {needed} needed", self.bytes.len());
+        let scaled = if let Element::Int8(scales) = self.element { scales.len() == self.columns } else { true };
+        assert!(scaled, "a scale for every column");
     }
 
-    fn f32(&self, index: usize) -> f32 {
+    fn f32(&self, At { index, column }: At) -> f32 {
         match self.element {
             Element::F32 => f32::from_le_bytes(self.bytes[index * 4..][..4].try_into().unwrap()),
             Element::F16 => f16::from_le_bytes(self.bytes[index * 2..][..2].try_into().unwrap()).to_f32(),
+            Element::Int8(scales) => f32::from(self.bytes[index] as i8) * scales[column],
         }
     }
 
-    fn f16(&self, index: usize) -> f16 {
+    fn f16(&self, at: At) -> f16 {
         match self.element {
-            Element::F32 => f16::from_f32(self.f32(index)),
-            Element::F16 => f16::from_le_bytes(self.bytes[index * 2..][..2].try_into().unwrap()),
+            Element::F16 => f16::from_le_bytes(self.bytes[at.index * 2..][..2].try_into().unwrap()),
+            _ => f16::from_f32(self.f32(at)),
         }
     }
 
-    /// Calls `put(place in the panel, index in the view)` for every element of one panel that there is.
-    fn panel(&self, panel: usize, mut put: impl FnMut(usize, usize)) {
+    /// Calls `put(place in the panel, element of the view)` for every element of one panel that there is.
+    fn panel(&self, panel: usize, mut put: impl FnMut(usize, At)) {
         let first = panel * PANEL;
         let width = PANEL.min(self.columns - first);
         let mut place = 0;
         for stretch in stretches(self.segments, self.length) {
             for (segment, k) in (0..self.segments).flat_map(|segment| stretch.clone().map(move |k| (segment, k))) {
                 let index = segment * self.segment_stride + k * self.stride + first * self.column_stride;
-                (0..width).for_each(|n| put(place + n, index + n * self.column_stride));
+                (0..width)
+                    .for_each(|n| put(place + n, At { index: index + n * self.column_stride, column: first + n }));
                 place += PANEL;
             }
         }
     }
+}
+
+/// An element of a [`View`].
+#[derive(Clone, Copy)]
+struct At {
+    index: usize,
+    column: usize,
 }
 
 /// One cache line.
@@ -319,13 +343,26 @@ fn fill(view: &View, storage: Storage, bytes: &mut [u8], threads: &Threads) {
     let panels = view.columns.div_ceil(PANEL);
     match storage {
         Storage::F32 => each_panel(&mut bytes[..rows * panels * PANEL * 4], panels, threads, |panel, bytes| {
-            view.panel(panel, |place, index| bytes[place * 4..][..4].copy_from_slice(&view.f32(index).to_ne_bytes()));
+            view.panel(panel, |place, at| bytes[place * 4..][..4].copy_from_slice(&view.f32(at).to_ne_bytes()));
         }),
         Storage::F16 => each_panel(&mut bytes[..rows * panels * PANEL * 2], panels, threads, |panel, bytes| {
-            view.panel(panel, |place, index| bytes[place * 2..][..2].copy_from_slice(&view.f16(index).to_ne_bytes()));
+            view.panel(panel, |place, at| bytes[place * 2..][..2].copy_from_slice(&view.f16(at).to_ne_bytes()));
         }),
-        Storage::Int8 => quantize(view, bytes, threads),
+        Storage::Int8 => match view.element {
+            Element::Int8(scales) => keep(view, scales, bytes, threads),
+            _ => quantize(view, bytes, threads),
+        },
     }
+}
+
+/// Codes and scales as they are.
+fn keep(view: &View, given: &[f32], bytes: &mut [u8], threads: &Threads) {
+    let panels = view.columns.div_ceil(PANEL);
+    let (codes, scales) = bytes.split_at_mut(view.segments * view.length * panels * PANEL);
+    scales.chunks_mut(4).zip(given).for_each(|(bytes, scale)| bytes.copy_from_slice(&scale.to_ne_bytes()));
+    each_panel(codes, panels, threads, |panel, bytes| {
+        view.panel(panel, |place, at| bytes[place] = view.bytes[at.index]);
+    });
 }
 
 fn quantize(view: &View, bytes: &mut [u8], threads: &Threads) {
@@ -333,15 +370,15 @@ fn quantize(view: &View, bytes: &mut [u8], threads: &Threads) {
     let (codes, scales) = bytes.split_at_mut(view.segments * view.length * panels * PANEL);
     each_panel(&mut scales[..panels * PANEL * 4], panels, threads, |panel, bytes| {
         let mut most = [0f32; PANEL];
-        view.panel(panel, |place, index| most[place % PANEL] = most[place % PANEL].max(view.f32(index).abs()));
+        view.panel(panel, |place, at| most[place % PANEL] = most[place % PANEL].max(view.f32(at).abs()));
         let scales = most.map(|most| (most / 127.0).to_ne_bytes());
         bytes.copy_from_slice(scales.as_flattened());
     });
     let scales = plain::<f32>(scales);
     each_panel(codes, panels, threads, |panel, bytes| {
-        view.panel(panel, |place, index| {
-            let scale = scales[panel * PANEL + place % PANEL];
-            let code = if scale > 0.0 { (view.f32(index) / scale).round() as i8 } else { 0 };
+        view.panel(panel, |place, at| {
+            let scale = scales[at.column];
+            let code = if scale > 0.0 { (view.f32(at) / scale).round() as i8 } else { 0 };
             bytes[place] = code as u8;
         });
     });

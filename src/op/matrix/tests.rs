@@ -205,6 +205,26 @@ fn int8_weights_are_off_by_half_a_code() {
 }
 
 #[test]
+fn codes_of_a_file_are_kept_as_they_are() {
+    let shape @ [m, k, n] = [5, 130, 35];
+    let a = noise(m * k, 1);
+    let codes: Vec<u8> = (0..k * n).map(|i| (i * 37 % 256) as u8).collect();
+    let scales: Vec<f32> = (0..n).map(|n| 0.01 + n as f32 * 0.001).collect();
+    let wide: Vec<f32> = codes.iter().enumerate().map(|(i, code)| f32::from(*code as i8) * scales[i % n]).collect();
+    let pack = |bytes: &[u8], element, storage| Packed::new(&View::rows(bytes, element, k, n), storage, &threads(2));
+    let packed = pack(&codes, Element::Int8(&scales), Storage::Int8);
+    let expected = reference(&a, &wide, shape, &Epilogue::default());
+    agree("int8", &expected, 1e-10, |cpu, out| product(cpu, &a, &packed, shape, &Epilogue::default(), out));
+    let turned: Vec<u8> = (0..k * n).map(|i| codes[i % k * n + i / k]).collect();
+    let view = View::transposed(&turned, Element::Int8(&scales), k, n);
+    assert_eq!(Packed::new(&view, Storage::Int8, &threads(1)).bytes(), packed.bytes());
+    for storage in [Storage::F32, Storage::F16] {
+        let widened = pack(&codes, Element::Int8(&scales), storage);
+        assert_eq!(widened.bytes(), pack(&bytes(&wide), Element::F32, storage).bytes(), "{storage:?}");
+    }
+}
+
+#[test]
 fn packed_bytes_can_be_kept_and_borrowed() {
     struct Kept(Vec<u64>);
     impl AsRef<[u8]> for Kept {

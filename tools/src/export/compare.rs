@@ -61,7 +61,8 @@ fn distances(parts: &Parts, out: &Path) -> Result<Vec<(&'static str, f64)>> {
     Ok(found)
 }
 
-fn frozen(weights: &Weights) -> Params {
+/// A net's parameters that are not trained.
+pub fn frozen(weights: &Weights) -> Params {
     let tensor = |(name, (shape, values)): (&String, &(Vec<i64>, Vec<f32>))| {
         (name.clone(), Tensor::from_slice(values).reshape(shape))
     };
@@ -76,7 +77,12 @@ fn ids(batch: i64, vocabulary: i64) -> Tensor {
 
 /// The only output of the graph in `file`.
 pub fn played(file: &Path, inputs: &[(&str, Array)]) -> Result<Tensor> {
-    let mut engine = load(Graph::open(file)?, Backend::Auto, &Threads::new(None)?)?;
+    played_on(Backend::Auto, file, inputs)
+}
+
+/// The same on `backend`.
+pub fn played_on(backend: Backend, file: &Path, inputs: &[(&str, Array)]) -> Result<Tensor> {
+    let mut engine = load(Graph::open(file)?, backend, &Threads::new(None)?)?;
     let inputs: Vec<(&str, &Array)> = inputs.iter().map(|(n, a)| (*n, a)).collect();
     let name = engine.outputs().first().context("the graph has no output")?.name.clone();
     let got = engine.run(&inputs)?.take(&name)?;

@@ -58,13 +58,14 @@ pub fn write_encoder(net: &Autoencoder, weights: &Weights, scale: &LatentScale, 
 
 #[cfg(all(test, feature = "train"))]
 mod tests {
-    use super::super::compare::{self, between, played};
+    use super::super::compare::{self, between, frozen, played, played_on};
     use super::*;
-    use crate::net::onnx::read_weights as read_back;
+    use crate::net::onnx::{in_eight_bits, read_model, read_weights as read_back, write_model};
     use crate::net::params::{Params, generator_lock};
     use crate::net::torch::Torch;
     use crate::train::run::no_grad;
     use tch::{Device, Kind, Tensor};
+    use undiffuse::engine::Backend;
     use undiffuse::value::Tensor as Array;
 
     /// Draws every parameter of a network anew, the zeroed ones too, and rounds it as the file will.
@@ -111,6 +112,35 @@ mod tests {
         let apart = distance(&path, &inputs, &run());
         assert!(apart < 1e-4, "{apart}");
         assert_eq!(read_back(&path).unwrap(), weights(&params));
+    }
+
+    #[test]
+    fn a_graph_in_eight_bits_is_the_net_with_the_weights_that_read_back() {
+        let _lock = generator_lock();
+        let net = Denoiser { latent: 4, size: 8, channels: [16, 32, 64], heads: [2, 4], text: 96, condition: 64 };
+        let params = Params::fresh(5, Device::Cpu);
+        let (x, t, states) =
+            (random(&[2, 4, 8, 8]), Tensor::from_slice(&[900.0f32, 20.0]), random(&[2, LENGTH as i64, 96]));
+        let run = |params: &Params| no_grad(|| net.forward(&Torch(params), &x, &t, &states));
+        let _ = run(&params);
+        randomise(&params);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.onnx");
+        write_denoiser(&net, &weights(&params), &path).unwrap();
+        let mut model = read_model(&path).unwrap();
+        let rounded = in_eight_bits(&mut model).unwrap();
+        assert!(rounded.tensors >= 10 && rounded.share() > 1e-3 && rounded.share() < 1e-2, "{rounded:?}");
+        write_model(&model, &path).unwrap();
+        let (before, after) = (weights(&params), read_back(&path).unwrap());
+        assert!(before.keys().eq(after.keys()) && before != after);
+        let inputs = [("sample", array(&x)), ("timestep", array(&t)), ("encoder_hidden_states", array(&states))];
+        let want = run(&frozen(&after));
+        for backend in [Backend::Cpu, Backend::Tract] {
+            let apart = between(&played_on(backend, &path, &inputs).unwrap(), &want);
+            assert!(apart < 1e-4, "{backend}: {apart}");
+        }
+        assert!(between(&want, &run(&params)) > 1e-3, "rounding leaves a trace");
+        assert_eq!(in_eight_bits(&mut model).unwrap().tensors, 0, "nothing is rounded twice");
     }
 
     #[test]

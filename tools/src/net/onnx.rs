@@ -3,11 +3,13 @@
 //! GroupNorm is written as torch's exporter writes it, Reshape, InstanceNormalization, Reshape, Mul, Add, so that the
 //! shipped model takes the same way through a runtime as every other diffusers export.
 
+mod eight;
 pub mod proto;
 mod read;
 mod rows;
 
-pub use read::read_weights;
+pub use eight::{Rounded, in_eight_bits};
+pub use read::{read_model, read_weights};
 
 use super::{Conv, Init, Layers};
 use anyhow::{Context, Result, bail};
@@ -45,6 +47,9 @@ struct State {
     scope: String,
 }
 
+/// Who wrote a graph, as it says itself.
+const PRODUCER: &str = "undiffuse-tools";
+
 /// Name of a transposed weight in the file: `linear` multiplies by (from, to), training keeps (to, from).
 const TRANSPOSED: &str = "^T";
 /// Before the names of constants, which are no weights.
@@ -69,7 +74,7 @@ impl<'a> Recorder<'a> {
         state.graph.output.push(info(name, FLOAT, dims));
     }
 
-    /// Writes the graph as a model file, under a temporary name first.
+    /// Writes the graph as a model file.
     pub fn write(self, path: &Path) -> Result<()> {
         let state = self.state.into_inner();
         if !state.problems.is_empty() {
@@ -77,15 +82,12 @@ impl<'a> Recorder<'a> {
         }
         let model = proto::Model {
             ir_version: 8,
-            producer_name: "undiffuse-tools".into(),
+            producer_name: PRODUCER.into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
             graph: Some(state.graph),
             opset_import: vec![proto::OperatorSet { domain: String::new(), version: 17 }],
         };
-        let temporary = path.with_extension("partial");
-        std::fs::write(&temporary, model.encode_to_vec())
-            .and_then(|()| std::fs::rename(&temporary, path))
-            .with_context(|| format!("cannot write {}", path.display()))
+        write_model(&model, path)
     }
 
     fn push(&self, op: &str, inputs: &[&str], attributes: Vec<Attribute>, shape: Vec<i64>) -> Value {
@@ -189,6 +191,17 @@ impl<'a> Recorder<'a> {
         let split = self.reshape_to(x, &[0, 0, heads, width], vec![-1, tokens, heads, width]);
         self.transpose(&split, &[0, 2, 1, 3])
     }
+}
+
+/// Writes a model file, under a temporary name first.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_model(model: &proto::Model, path: &Path) -> Result<()> {
+    let temporary = path.with_extension("partial");
+    std::fs::write(&temporary, model.encode_to_vec())
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// A dimension of a graph input or output.

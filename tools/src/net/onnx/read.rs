@@ -1,27 +1,36 @@
 //! Reads the weights back out of an exported graph, so that a shipped model is a checkpoint too.
 
-use super::proto::{FLOAT16, INT64, Model, Tensor};
+use super::proto::{FLOAT, FLOAT16, Graph, INT8, INT64, Model, Tensor};
 use super::rows::{ROWS, spread};
-use super::{CONSTANT, TRANSPOSED, Weights, transposed};
-use anyhow::{Context, Result, ensure};
+use super::{CONSTANT, TRANSPOSED, Weights, eight, transposed};
+use anyhow::{Context, Result, bail, ensure};
 use half::f16;
 use prost::Message;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What [`super::Recorder`] wrote of a graph's weights, under their training names and shapes: f16 initialisers, and tables of integers.
-pub fn read_weights(path: &Path) -> Result<Weights> {
+/// Decodes a graph.
+///
+/// # Errors
+/// If it cannot be read, or is none.
+pub fn read_model(path: &Path) -> Result<Model> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let model = Model::decode(bytes.as_slice()).with_context(|| format!("{}: not an ONNX model", path.display()))?;
-    let graph = model.graph.with_context(|| format!("{}: the model has no graph", path.display()))?;
+    Model::decode(bytes.as_slice()).with_context(|| format!("{}: not an ONNX model", path.display()))
+}
+
+/// What [`super::Recorder`] wrote of a graph's weights, in f16 or in eight bits, and of its tables of integers, under their training names
+/// and shapes.
+pub fn read_weights(path: &Path) -> Result<Weights> {
+    let graph = read_model(path)?.graph.with_context(|| format!("{}: the model has no graph", path.display()))?;
     let (mut weights, mut places) = (Weights::new(), BTreeMap::<String, Vec<i64>>::new());
-    for tensor in graph.initializer {
-        let values = values(&tensor).with_context(|| format!("{}: {}", path.display(), tensor.name))?;
-        match (tensor.data_type, tensor.name.strip_suffix(ROWS), tensor.name.strip_suffix(TRANSPOSED)) {
-            (INT64, Some(table), _) => _ = places.insert(table.to_owned(), values.iter().map(|v| *v as i64).collect()),
-            (INT64, ..) if tensor.name.starts_with(CONSTANT) => {}
-            (FLOAT16, _, Some(name)) => _ = weights.insert(name.to_owned(), transposed(&tensor.dims, &values)),
-            (FLOAT16 | INT64, ..) => _ = weights.insert(tensor.name, (tensor.dims, values)),
+    for tensor in &graph.initializer {
+        let values = || values(tensor, &graph).with_context(|| format!("{}: {}", path.display(), tensor.name));
+        let (name, dims) = (tensor.name.as_str(), tensor.dims.clone());
+        match (tensor.data_type, name.strip_suffix(ROWS), name.strip_suffix(TRANSPOSED)) {
+            (INT64, Some(table), _) => _ = places.insert(table.to_owned(), integers(tensor)),
+            (INT64, ..) if name.starts_with(CONSTANT) => {}
+            (FLOAT16 | INT8, _, Some(name)) => _ = weights.insert(name.to_owned(), transposed(&dims, &values()?)),
+            (FLOAT16 | INT8 | INT64, ..) => _ = weights.insert(name.to_owned(), (dims, values()?)),
             _ => {}
         }
     }
@@ -29,7 +38,7 @@ pub fn read_weights(path: &Path) -> Result<Weights> {
         let table = weights.get_mut(&name).and_then(|(dims, rows)| spread_rows(dims, rows, &places));
         ensure!(table.is_some(), "{}: {name}{ROWS} names rows that are not there", path.display());
     }
-    ensure!(!weights.is_empty(), "{}: holds no f16 weights: was it written by `export`?", path.display());
+    ensure!(!weights.is_empty(), "{}: holds no weights: was it written by `export`?", path.display());
     Ok(weights)
 }
 
@@ -40,19 +49,42 @@ fn spread_rows(dims: &mut Vec<i64>, rows: &mut Vec<f32>, places: &[i64]) -> Opti
     Some(())
 }
 
-/// The numbers of an initialiser, none of a kind that no weight has.
-fn values(tensor: &Tensor) -> Result<Vec<f32>> {
+/// The numbers of an initialiser of a kind that weights have.
+fn values(tensor: &Tensor, graph: &Graph) -> Result<Vec<f32>> {
     let size = match tensor.data_type {
+        INT8 => 1,
         FLOAT16 => 2,
-        INT64 => 8,
-        _ => return Ok(Vec::new()),
+        _ => 8,
     };
     let (count, bytes) = (tensor.dims.iter().product::<i64>(), &tensor.raw_data);
     ensure!(bytes.len() as i64 == size * count, "holds {} bytes for {count} numbers", bytes.len());
-    let half = |b: &[u8]| f16::from_le_bytes([b[0], b[1]]).to_f32();
-    let whole = |b: &[u8; 8]| i64::from_le_bytes(*b) as f32;
-    Ok(match size {
-        2 => bytes.chunks_exact(2).map(half).collect(),
-        _ => bytes.as_chunks().0.iter().map(whole).collect(),
-    })
+    match tensor.data_type {
+        FLOAT16 => return Ok(halves(bytes)),
+        INT64 => return Ok(integers(tensor).into_iter().map(|v| v as f32).collect()),
+        _ => {}
+    }
+    let (scales, axis) = scales(tensor, graph).context("nothing says what its integers stand for")?;
+    if tensor.dims.get(axis) != Some(&(scales.len() as i64)) {
+        bail!("has {} scales for axis {axis} of {:?}", scales.len(), tensor.dims);
+    }
+    let codes: Vec<i8> = bytes.iter().map(|byte| *byte as i8).collect();
+    Ok(eight::dequantized(&codes, &scales, &tensor.dims, axis))
+}
+
+fn integers(tensor: &Tensor) -> Vec<i64> {
+    tensor.raw_data.as_chunks().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect()
+}
+
+/// The scales of a weight in eight bits, and their axis.
+fn scales(tensor: &Tensor, graph: &Graph) -> Option<(Vec<f32>, usize)> {
+    let mut nodes = graph.node.iter().filter(|node| node.op_type == "DequantizeLinear");
+    let node = nodes.find(|node| node.input.first() == Some(&tensor.name))?;
+    let scale = graph.initializer.iter().find(|other| node.input.get(1) == Some(&other.name))?;
+    let axis = node.attribute.iter().find(|attribute| attribute.name == "axis")?.i;
+    let numbers = scale.raw_data.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    (scale.data_type == FLOAT).then_some((numbers, usize::try_from(axis).ok()?))
+}
+
+pub(super) fn halves(bytes: &[u8]) -> Vec<f32> {
+    bytes.as_chunks::<2>().0.iter().map(|pair| f16::from_le_bytes(*pair).to_f32()).collect()
 }

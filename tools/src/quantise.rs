@@ -1,0 +1,119 @@
+//! `quantise`: an exported model with its large weights in eight bits, and what that costs.
+
+mod distance;
+
+use crate::export::onnxruntime;
+use crate::net::onnx::{Rounded, in_eight_bits, read_model, write_model};
+use anyhow::{Context, Result, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Options of `quantise`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// A model directory that `export` wrote
+    model: PathBuf,
+    /// The model directory to write
+    #[arg(long)]
+    out: PathBuf,
+    /// Stages whose weights become eight bits; the others stay as they are
+    #[arg(long, value_delimiter = ',', default_value = "text_encoder,unet,vae_decoder,vae_encoder")]
+    stages: Vec<String>,
+    /// Also compare the graphs with onnxruntime: a Python with `tools/python/requirements.txt` installed
+    #[arg(long, value_name = "PYTHON")]
+    onnxruntime: Option<PathBuf>,
+}
+
+/// Runs `quantise`.
+///
+/// # Errors
+/// If a stage is missing or not one that `export` wrote, a file cannot be read or written, or a graph does not run.
+pub fn run(args: &Args) -> Result<()> {
+    ensure!(args.model.join("model_index.json").exists(), "{}: is no model directory", args.model.display());
+    ensure!(!args.out.exists(), "{}: exists already", args.out.display());
+    let file = |folder: &Path, stage: &str| folder.join(stage).join("model.onnx");
+    let stages = args.stages.iter().map(|stage| (stage, file(&args.model, stage), file(&args.out, stage)));
+    let models = stages
+        .map(|(stage, from, to)| {
+            let mut model = read_model(&from)?;
+            let rounded = in_eight_bits(&mut model).with_context(|| from.display().to_string())?;
+            Ok((stage, from, to, model, rounded))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    copy(&args.model, &args.out)?;
+    for (stage, from, to, model, rounded) in models {
+        write_model(&model, &to)?;
+        println!("{}", line(stage, (&from, &to), rounded)?);
+    }
+    println!("wrote {}", args.out.display());
+    args.onnxruntime.as_deref().map_or(Ok(()), |python| onnxruntime::check(python, &args.out))
+}
+
+/// What became of a stage.
+fn line(stage: &str, (from, to): (&Path, &Path), rounded: Rounded) -> Result<String> {
+    let megabytes = |file: &Path| fs::metadata(file).map(|facts| facts.len() as f64 / 1e6);
+    let (largest, typical) = distance::between(from, to)?;
+    Ok(format!(
+        "{stage}: {:.2} MB -> {:.2} MB; {} weights of {} numbers, rounded by {:.2} %; outputs apart by {typical:.1e} of their std, at most {largest:.1e}",
+        megabytes(from)?,
+        megabytes(to)?,
+        rounded.tensors,
+        rounded.numbers,
+        100.0 * rounded.share(),
+    ))
+}
+
+/// All files of a directory, and of those in it.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to)?;
+        } else {
+            fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trained::{AUTOENCODER, weights};
+
+    fn quantise(model: &Path, out: &Path) -> Result<()> {
+        let stages = vec!["vae_encoder".to_owned()];
+        run(&Args { model: model.to_owned(), out: out.to_owned(), stages, onnxruntime: None })
+    }
+
+    #[test]
+    fn a_stage_becomes_smaller_and_everything_else_stays() {
+        let shipped = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/sticker-64"));
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("small");
+        quantise(shipped, &out).unwrap();
+        let size = |model: &Path| fs::metadata(model.join("vae_encoder/model.onnx")).unwrap().len();
+        assert!(size(&out) * 10 < size(shipped) * 7, "{} of {}", size(&out), size(shipped));
+        for file in ["unet/model.onnx", "scheduler/scheduler_config.json", "undiffuse.json"] {
+            assert!(fs::read(out.join(file)).unwrap() == fs::read(shipped.join(file)).unwrap(), "{file}");
+        }
+        let (before, after) = (weights(shipped, &AUTOENCODER).unwrap(), weights(&out, &AUTOENCODER).unwrap());
+        assert!(before.keys().eq(after.keys()), "a checkpoint still");
+        let error = quantise(shipped, &out).unwrap_err().to_string();
+        assert!(error.ends_with("small: exists already"), "{error}");
+    }
+
+    #[test]
+    fn graphs_of_others_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (model, out) = (folder.path().join("other"), folder.path().join("small"));
+        fs::create_dir_all(model.join("vae_encoder")).unwrap();
+        fs::write(model.join("model_index.json"), "{}").unwrap();
+        // `ModelProto.producer_name`.
+        fs::write(model.join("vae_encoder/model.onnx"), b"\x12\x07pytorch").unwrap();
+        let error = format!("{:#}", quantise(&model, &out).unwrap_err());
+        assert!(error.contains("was written by \"pytorch\", not by `export`") && !out.exists(), "{error}");
+    }
+}
