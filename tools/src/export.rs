@@ -3,7 +3,7 @@
 #[cfg(feature = "train")]
 mod compare;
 pub(crate) mod configs;
-mod graphs;
+pub(crate) mod graphs;
 pub(crate) mod onnxruntime;
 
 use crate::net::autoencoder::{Autoencoder, LatentScale, SCALE_FILE};
