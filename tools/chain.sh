@@ -137,8 +137,8 @@ words() {
   local out=$1 target=${CARGO_TARGET_DIR:-target} data=${DATA:-data/stickers.safetensors} taught
   read -r -a taught < <(bash tools/teachers.sh "${TEACHERS:-$target/teachers}")
   taught+=(--data "$data")
-  "$target/release/undiffuse-tools" train synonyms "${taught[@]}" --from "$out/text" --out "$out/words" --batch 192 --steps 400 --rate 1e-2 --warmup 10
-  "$target/release/undiffuse-tools" train reader "${taught[@]}" --from "$out/words" --out "$out/read"
+  "$target/release/undiffuse-tools" train synonyms "${taught[@]}" --from "$out/text" --out "$out/words" --add 0 --batch 192 --steps 400 --rate 1e-2 --warmup 10
+  "$target/release/undiffuse-tools" train reader "${taught[@]}" --from "$out/words" --out "$out/read" --batch 768 --steps 1500 --rate 3e-3 --warmup 10
 }
 
 command=${1:-}

@@ -94,6 +94,8 @@ pub trait Layers {
     fn greatest(&self, x: &Self::T) -> Self::T;
     /// Rows of a table of integers: `(B)` integers -> `(B, width)` integers.
     fn lookup(&self, name: &str, at: &Self::T, rows: i64, width: i64) -> Self::T;
+    /// Integers of a list: places of any shape -> integers of that shape.
+    fn numbers(&self, name: &str, at: &Self::T, count: i64) -> Self::T;
     /// To `(B, rest...)`; the batch stays.
     fn reshape(&self, x: &Self::T, rest: &[i64]) -> Self::T;
     /// `(B, C, H, W)` -> `(B, H W, C)`.

@@ -266,9 +266,9 @@ const WANTED: &[(&str, &[(&str, usize)])] = &[
         &[
             ("attention", 2),
             ("gelu", 2),
-            ("linear", 15),
+            ("linear", 17),
             ("linear-activation", 2),
-            ("linear-bias", 14),
+            ("linear-bias", 16),
             ("linear-residual", 4),
         ],
     ),

@@ -13,6 +13,8 @@ use super::pack::{Concept, Stickers};
 use crate::picture::{Placement, place};
 use pair::{Said, Spot};
 pub use sources::Sources;
+#[cfg(feature = "train")]
+pub(crate) use tint::{is_colour, tintable, tints};
 use tint::{recoloured, tinted};
 
 /// What a scene is made of.

@@ -436,6 +436,13 @@ impl Layers for Recorder<'_> {
         gather(&table(name.to_owned(), &[own.len() as i64 / width, width], &own), &at.name, vec![-1, width])
     }
 
+    fn numbers(&self, name: &str, at: &Value, count: i64) -> Value {
+        self.scope(name);
+        let values = self.checked(name, &[count]).unwrap_or_default();
+        let list = self.whole(name.to_owned(), &[count], values.iter().map(|v| *v as i64));
+        self.push("Gather", &[&list, &at.name], vec![int("axis", 0)], at.shape.clone())
+    }
+
     fn reshape(&self, x: &Value, rest: &[i64]) -> Value {
         self.reshape_to(x, &[&[0], rest].concat(), [&[x.shape[0]], rest].concat())
     }

@@ -108,6 +108,11 @@ impl Layers for Torch<'_> {
         self.0.get(name, &[rows, width], Init::Zero).index_select(0, at).to_kind(Kind::Int64)
     }
 
+    fn numbers(&self, name: &str, at: &Tensor, count: i64) -> Tensor {
+        let found = self.0.get(name, &[count], Init::Zero).index_select(0, &at.flatten(0, -1));
+        found.reshape(at.size()).to_kind(Kind::Int64)
+    }
+
     fn reshape(&self, x: &Tensor, rest: &[i64]) -> Tensor {
         x.reshape([&[x.size()[0]], rest].concat())
     }

@@ -1,25 +1,30 @@
 //! `train reader`: a text encoder that a denoiser was trained on learns to hear descriptions.
 //!
 //! "Thing that opens a lock" is made of words that captions use, whose rows must not move. So it is told to the encoder as "key": see
-//! [`Reader`]. Which concept a text describes is MiniLM's to say; [`fit`] gives every piece the vector with which the sums of pieces come
-//! nearest to MiniLM's vectors of WordNet's nouns, definitions and parts of these. [`marks`] sees to it that captions stay as they are, and
-//! knows WordNet's phrases, whose concepts [`meaning`] finds as those of single words.
+//! [`Reader`]. Which concept a text describes is MiniLM's and WordNet's to say; [`fit`] learns vectors of pieces whose sums say the same of
+//! WordNet's nouns, definitions and parts of these. [`marks`] sees to it that captions stay as they are, and knows keywords that are no
+//! names ([`general`]) and WordNet's phrases, whose concepts [`meaning`] finds as those of single words. [`around`] keeps a style and a
+//! colour.
 
+mod around;
 mod fit;
+mod general;
 mod marks;
 mod texts;
 
+use super::run::{Options, State, train as train_loop};
 use super::sentences::Sentences;
-use super::synonyms::meaning::{self, Glosses, Meaning, Meant};
-use super::text::{Taught, TextEncoder};
+use super::synonyms::meaning::{self, Glosses, Meaning, Meant, Vectors};
+use super::synonyms::vocabulary::inner;
+use super::text::{TABLE, Taught, TextEncoder};
 use crate::dataset::pack::{Concept, Stickers};
-use crate::net::params::{read_safetensors, write_safetensors};
+use crate::net::params::{Params, read_safetensors, write_safetensors};
 use crate::net::reader::{READER, Reader};
 use crate::trained;
 use crate::wordnet::graph::Graph;
-use crate::words::{LENGTH, Words};
+use crate::words::Words;
 use anyhow::{Context, Result, ensure};
-use fit::Fit;
+use fit::{Fit, Told};
 use marks::Marks;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, HashMap};
@@ -34,9 +39,6 @@ pub struct Args {
     /// The text encoder: a run of `train synonyms` or `train text`, or an exported model directory.
     #[arg(long)]
     from: PathBuf,
-    /// Gets the text encoder with its reader.
-    #[arg(long)]
-    out: PathBuf,
     /// Texts to learn from, at most.
     #[arg(long, default_value_t = 120_000)]
     texts: usize,
@@ -46,12 +48,8 @@ pub struct Args {
     /// A phrase of WordNet means a concept if the cosine to it, less what its distance costs, is at least this.
     #[arg(long, default_value_t = 0.1)]
     sure: f64,
-    /// Chooses texts.
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// Threads of libtorch; unless told, its own choice.
-    #[arg(long)]
-    threads: Option<i32>,
+    #[command(flatten)]
+    options: Options,
 }
 
 /// The file of the run's folder that says what each phrase means.
@@ -63,32 +61,59 @@ const HELD_OUT: usize = 50;
 
 /// Runs `train reader`.
 pub fn train(args: Args) -> Result<()> {
-    args.threads.into_iter().for_each(tch::set_num_threads);
-    std::fs::create_dir_all(&args.out)?;
-    let _guard = tch::no_grad_guard();
+    ensure!(args.options.device()? == Device::Cpu, "`train reader` is for the CPU");
+    let out = &args.options.out;
+    std::fs::create_dir_all(out)?;
     let (data, graph) = (Stickers::open(&args.taught.data)?, Graph::open(&args.taught.wordnet)?);
     let encoder = TextEncoder::open(&args.from, Device::Cpu)?;
-    let (words, teacher) = (encoder.words(), Sentences::open(&args.taught.teacher, Device::Cpu)?);
-    let texts = texts::of(&graph, args.texts, args.seed);
-    ensure!(!texts.is_empty(), "{}: no noun in it is a physical entity", args.taught.wordnet.display());
-    let vectors = vectors(&texts, &teacher, &args.out.join("vectors.safetensors"))?;
+    let teacher = Sentences::open(&args.taught.teacher, Device::Cpu)?;
     let keys = keys(&graph, data.concepts(), &teacher)?;
+    let (mut fit, known) = learned_from(&args, &graph, &data, &encoder, &teacher, &keys)?;
+    let params = fit.start(args.options.seed)?;
+    let mut state = State::in_precision(params, args.options.precision).undecayed();
+    train_loop(&args.options, &mut state, &mut fit)?;
 
-    let fit = Fit::of(&ids(words, &texts)?, &vectors, words.vocabulary() as i64, args.width, HELD_OUT)?;
-    println!("{} texts; {}", texts.len(), fit.report(&keys));
-    let phrases = phrases(&graph, data.concepts(), &teacher, &args)?;
-    let marks = Marks::of(words, &data, &phrases)?;
-    println!("{} phrases of {} are known", marks.concepts().len(), phrases.len());
+    let _guard = tch::no_grad_guard();
+    let told = tables(&fit, &state.averaged(), &known, encoder.words(), &data, &graph)?;
     let mut weights = encoder.params.map();
     weights.retain(|name, _| !name.starts_with(READER));
-    weights.extend(tables(&fit, &keys, &marks, words, data.concepts())?);
+    weights.extend(told);
     let shape = |name: &str| weights.get(name).map(Tensor::size);
     ensure!(Reader::of(shape).is_some(), "the reader's tables do not fit each other");
-    write_safetensors(&args.out.join(trained::WEIGHTS), &weights)?;
-    std::fs::write(args.out.join("config.json"), serde_json::to_string_pretty(&encoder.net)?)?;
-    std::fs::copy(trained::tokenizer(&args.from), args.out.join("tokenizer.json"))
-        .context("cannot keep the tokenizer")?;
+    write_safetensors(&out.join(trained::WEIGHTS), &weights)?;
+    std::fs::write(out.join("config.json"), serde_json::to_string_pretty(&encoder.net)?)?;
+    std::fs::copy(trained::tokenizer(&args.from), out.join("tokenizer.json")).context("cannot keep the tokenizer")?;
     Ok(())
+}
+
+/// What is learned from, and words and phrases that mean a concept, and which.
+fn learned_from(
+    args: &Args,
+    graph: &Graph,
+    data: &Stickers,
+    encoder: &TextEncoder,
+    teacher: &Sentences,
+    keys: &Tensor,
+) -> Result<(Fit, Vec<(String, usize)>)> {
+    let _guard = tch::no_grad_guard();
+    let (texts, synsets): (Vec<String>, Vec<usize>) =
+        texts::of(graph, args.texts, args.options.seed).into_iter().unzip();
+    ensure!(!texts.is_empty(), "{}: no noun in it is a physical entity", args.taught.wordnet.display());
+    let vectors = vectors(&texts, teacher, &args.options.out.join("vectors.safetensors"))?;
+    let sentences = |texts: &[String]| teacher.of(texts);
+    let meaning = Meaning::new(graph, data.concepts(), &sentences)?;
+    let mut near: HashMap<usize, Vec<(usize, f64)>> = HashMap::new();
+    let ids = ids(encoder.words(), &texts)?.into_iter().zip(synsets);
+    let told = ids.map(|(ids, synset)| Told {
+        ids,
+        near: near.entry(synset).or_insert_with(|| meaning.nearness(synset)).clone(),
+    });
+    let alike = encoder.params.map().remove(TABLE).with_context(|| format!("the text encoder has no {TABLE}"))?;
+    let sizes = (args.width, args.options.batch, HELD_OUT);
+    let fit = Fit::new(told.collect(), [vectors, keys.shallow_clone()], &alike, sizes)?;
+    let mut known = general::words(data, graph, keys, &sentences)?;
+    known.extend(phrases(graph, data.concepts(), &meaning, &sentences, args)?);
+    Ok((fit, known))
 }
 
 /// MiniLM's unit vectors of the texts, `(N, 384)`; those that an earlier part of the run found are in `path`.
@@ -130,8 +155,14 @@ fn keys(graph: &Graph, concepts: &[Concept], teacher: &Sentences) -> Result<Tens
 }
 
 /// WordNet's phrases that mean a concept, and which, as an earlier part of the run found, or found now.
-fn phrases(graph: &Graph, concepts: &[Concept], teacher: &Sentences, args: &Args) -> Result<Vec<(String, usize)>> {
-    let path = args.out.join(PHRASES);
+fn phrases(
+    graph: &Graph,
+    concepts: &[Concept],
+    meaning: &Meaning,
+    sentences: Vectors,
+    args: &Args,
+) -> Result<Vec<(String, usize)>> {
+    let path = args.options.out.join(PHRASES);
     let places: HashMap<&str, usize> = concepts.iter().map(|c| c.name.as_str()).zip(0..).collect();
     if path.exists() {
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -139,12 +170,10 @@ fn phrases(graph: &Graph, concepts: &[Concept], teacher: &Sentences, args: &Args
             |l: &str| l.split_once('\t').and_then(|(phrase, name)| Some((phrase.to_owned(), *places.get(name)?)));
         return text.lines().map(line).collect::<Option<_>>().with_context(|| format!("{}: malformed", path.display()));
     }
-    let sentences = |texts: &[String]| teacher.of(texts);
-    let meaning = Meaning::new(graph, concepts, &sentences)?;
     let several = graph.words().into_iter().filter(|word| word.contains([' ', '-']) && meaning.reaches(word));
     let several: Vec<String> = several.map(str::to_owned).collect();
     let near = |(phrase, meant): (String, Meant)| (meant.score >= args.sure).then_some((phrase, meant.concept));
-    let meant = meaning.of(&several, &sentences)?;
+    let meant = meaning.of(&several, sentences)?;
     let found: Vec<(String, usize)> = several.into_iter().zip(meant).filter_map(near).collect();
     let text: String = found.iter().map(|(phrase, c)| format!("{phrase}\t{}\n", concepts[*c].name)).collect();
     std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
@@ -156,32 +185,52 @@ fn ids(words: &Words, texts: &[String]) -> Result<Vec<Vec<i64>>> {
     texts.par_iter().map(|text| words.ids(text)).collect()
 }
 
-/// The reader's weights, by name.
+/// The reader's weights, by name. What the vectors say of a phrase needs no row.
 fn tables(
     fit: &Fit,
-    keys: &Tensor,
-    marks: &Marks,
+    params: &Params,
+    known: &[(String, usize)],
     words: &Words,
-    concepts: &[Concept],
+    data: &Stickers,
+    graph: &Graph,
 ) -> Result<Vec<(String, Tensor)>> {
-    let (pieces, meanings) = fit.scaled(keys);
-    let (rows, stays) = (concepts.len() as i64, marks.stays());
-    let names: Vec<String> = concepts.iter().map(|c| c.name.clone()).collect();
-    let named = Tensor::from_slice(&ids(words, &names)?.concat()).reshape([rows, LENGTH as i64]).to_kind(Kind::Float);
-    let of_phrases: Vec<i64> = marks.concepts().iter().map(|concept| *concept as i64).collect();
-    let of_phrases = named.index_select(0, &Tensor::from_slice(&of_phrases));
-    let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
-    let keeps = Tensor::cat(&[zeros(&[rows + of_phrases.size()[0], 1]), zeros(&[stays, 1]) + 1.0], 0);
-    let names = Tensor::cat(&[named, of_phrases, zeros(&[stays, LENGTH as i64])], 0);
-    let all = [
+    let texts: Vec<String> = known.iter().map(|(text, _)| text.clone()).collect();
+    let (own, heard) = (ids(words, &texts)?, fit.concepts(params, &ids(words, &texts)?)?);
+    let single = |ids: &[i64]| inner(ids).len() == 1;
+    let needed = known.iter().zip(own.iter().zip(heard)).filter(|((_, c), (ids, heard))| single(ids) || c != heard);
+    let needed: Vec<(String, usize)> = needed.map(|(known, _)| known.clone()).collect();
+    let marks = Marks::of(words, data, &needed)?;
+    println!("{} of {} words and phrases have a row", marks.concepts().len(), known.len());
+    let (pieces, meanings) = fit.tables(params);
+    let (rows, stays) = (data.concepts().len(), marks.stays_by() as usize);
+    let concepts = (0..rows).chain(marks.concepts()).chain(std::iter::repeat_n(rows, stays));
+    let concepts: Vec<i64> = concepts.map(|concept| concept as i64).collect();
+    let around = marks.around();
+    let (colours, styles) = (around.choose_colour(), around.choose_style());
+    let mut all = vec![
         ("pieces.weight", pieces),
         ("meanings.weight", meanings),
-        ("meanings.bias", zeros(&[rows])),
-        ("marks.weight", marks.table()),
+        ("meanings.bias", Tensor::zeros([rows as i64], (Kind::Float, Device::Cpu))),
+        ("signs.weight", marks.table()),
+        ("said.weight", around.table(words.vocabulary() as i64)),
         ("exact.weight", marks.weight()),
         ("exact.bias", marks.bias()),
-        ("keeps", keeps),
-        ("names", names),
+        ("concepts", Tensor::from_slice(&concepts).to_kind(Kind::Float)),
+        ("colours.weight", colours.0),
+        ("colours.bias", colours.1),
+        ("styles.weight", styles.0),
+        ("styles.bias", styles.1),
     ];
+    let names: Vec<String> = data.concepts().iter().map(|c| c.name.clone()).collect();
+    all.extend(
+        around.tables(data.concepts(), &ids(words, &names)?, |concept, colour| natural(graph, concept, colour))?,
+    );
     Ok(all.into_iter().map(|(name, tensor)| (format!("{READER}{name}"), tensor)).collect())
+}
+
+/// Whether a concept is of a colour anyway, so that who says it asks for nothing else: its keywords or definitions have it.
+fn natural(graph: &Graph, concept: &Concept, colour: &str) -> bool {
+    let says = |text: &str| text.split(|c: char| !c.is_alphanumeric()).any(|word| word == colour);
+    let defined = graph.senses(&concept.name).iter().any(|sense| says(&graph.synsets[*sense].gloss));
+    defined || concept.keywords.iter().any(|keyword| says(keyword))
 }

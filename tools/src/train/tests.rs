@@ -261,7 +261,7 @@ fn a_text_encoder_hears_descriptions_and_says_of_captions_what_it_said_bit_for_b
     let _lock = generator_lock();
     let desk = trained_desk();
     let nouns = related_nouns(&desk);
-    let line = format!("train reader --data @data --teacher @teacher --wordnet {nouns} --width 4");
+    let line = format!("train reader --data @data --teacher @teacher --wordnet {nouns} --width 4 --steps 3 --batch 4");
     desk.run(&format!("{line} --from @text --out @reading")).unwrap();
     let open = |run: &str| TextEncoder::open(Path::new(&desk.path(run)), Device::Cpu).unwrap();
     let (before, after) = (open("text"), open("reading"));

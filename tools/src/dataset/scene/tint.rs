@@ -57,7 +57,8 @@ pub fn recoloured(name: &str, colour: &str) -> String {
     [&words[..at - usize::from(toned)], &[colour], &words[at + 1..]].concat().join(" ")
 }
 
-fn is_colour(word: &str) -> bool {
+/// Whether a word of a name is a colour.
+pub fn is_colour(word: &str) -> bool {
     PALETTE.iter().any(|(name, _)| *name == word) || matches!(word, "grey" | "violet" | "golden" | "silver")
 }
 

@@ -2,7 +2,7 @@
 
 use crate::draws::Draws;
 use crate::wordnet::graph::Graph;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What can be drawn lies below this noun.
 const ROOT: &str = "physical entity";
@@ -10,11 +10,14 @@ const ROOT: &str = "physical entity";
 const PARTS: usize = 2;
 const WORDS: std::ops::RangeInclusive<usize> = 2..=7;
 
-/// `most` of them, chosen by `seed`, each once.
-pub fn of(graph: &Graph, most: usize, seed: u64) -> Vec<String> {
+/// `most` of them and the synsets that they are of, chosen by `seed`, each once.
+pub fn of(graph: &Graph, most: usize, seed: u64) -> Vec<(String, usize)> {
     let mut draws = Draws::new(seed);
-    let all: BTreeSet<String> = below(graph).into_iter().flat_map(|synset| said(graph, synset, &mut draws)).collect();
-    let all: Vec<String> = all.into_iter().collect();
+    let mut all: BTreeMap<String, usize> = BTreeMap::new();
+    for synset in below(graph) {
+        said(graph, synset, &mut draws).into_iter().for_each(|text| _ = all.entry(text).or_insert(synset));
+    }
+    let all: Vec<(String, usize)> = all.into_iter().collect();
     draws.some(most, all.len()).into_iter().map(|i| all[i].clone()).collect()
 }
 
@@ -57,9 +60,11 @@ mod tests {
         std::fs::write(folder.path().join("data.noun"), data).unwrap();
         std::fs::write(folder.path().join("index.noun"), "physical_entity n 1 1 ~ 1 0 00000001  \n").unwrap();
         let graph = Graph::open(&folder.path().join("data.noun")).unwrap();
-        let all = of(&graph, 100, 1);
+        let told = of(&graph, 100, 1);
+        assert!(told.contains(&("vixen".to_owned(), 1)));
+        let all: Vec<&str> = told.iter().map(|(text, _)| text.as_str()).collect();
         for text in ["vixen", "she-fox", "a female fox of the woods", "physical entity"] {
-            assert_eq!(all.iter().filter(|t| *t == text).count(), 1, "{text}");
+            assert_eq!(all.iter().filter(|t| **t == text).count(), 1, "{text}");
         }
         let parts = all.iter().filter(|t| "a female fox of the woods".contains(*t) && t.contains(' ')).count();
         assert!((2..=3).contains(&parts), "{all:?}");

@@ -85,6 +85,12 @@ impl<'a> Meaning<'a> {
         self.senses(word).iter().any(|sense| !self.near(*sense).is_empty())
     }
 
+    /// How much less than that of a concept that is not found the distance of those near a synset costs.
+    pub fn nearness(&self, synset: usize) -> Vec<(usize, f64)> {
+        let near = self.near(synset).into_iter();
+        near.map(|(concept, away)| (concept, STEP * f64::from(FAR.saturating_sub(away)))).collect()
+    }
+
     /// The concept of each word.
     pub fn of(&self, words: &[String], sentences: Vectors) -> Result<Vec<Meant>> {
         if words.is_empty() {
@@ -257,6 +263,8 @@ mod tests {
         assert!(found[3].score < 0.1, "{}", found[3].score);
         assert_eq!([meaning.reaches("pullet"), meaning.reaches("thought")], [true, false]);
         assert!(meaning.of(&[], &sentences).unwrap().is_empty());
+        let near: HashMap<usize, f64> = meaning.nearness(2).into_iter().collect();
+        assert!(near[&0] > 0.0 && !near.contains_key(&1), "{near:?}");
     }
 
     #[test]
