@@ -134,7 +134,9 @@ mod tests {
         let scale = LatentScale { mean: vec![0.4, -1.5, 0.0, 2.0], deviation: vec![0.25, 3.0, 1.0, 0.5] };
         let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
         let text = drawn(|p| bert.forward(&Torch(p), &ids(1, 50), LENGTH as i64));
-        let unet = drawn(|p| denoiser.forward(&Torch(p), &zeros(&[1, 4, 8, 8]), &zeros(&[1]), &zeros(&[1, 3, 12])));
+        let unet = drawn(|p| {
+            denoiser.forward(&Torch(p), &zeros(&[1, 4, 8, 8]), &zeros(&[1]), &zeros(&[1, LENGTH as i64, 12]))
+        });
         let coder = drawn(|p| autoencoder.decode(&Torch(p), &autoencoder.encode(&Torch(p), &zeros(&[1, 3, 32, 32]))));
         Parts { denoiser, bert, autoencoder, scale, text, unet, coder }
     }
