@@ -12,7 +12,7 @@
 # DEVICE (cuda), CODER_SECONDS (150), DENOISER_SECONDS (345), STUDENT_SECONDS (160): each command ends by the clock, so that it fits a
 # slice of ten minutes. BATCH (1024). With DEVICE=cpu runs go by steps instead, and a command that was stopped goes on when it is given again.
 # OUT/text and OUT/ae, where they are there, give text encoder and autoencoder to the others; else the model in the repository does. FROM: the
-# weights of an earlier denoiser, to go on from. SCENES (240000), COMPOSED (0.6), COPIES (6), STATE_NOISE (0.2): see `train denoiser --help`.
+# weights of an earlier denoiser, to go on from. SCENES (240000, on the CPU 20000), COMPOSED (0.6), COPIES (6), STATE_NOISE (0.2): see `train denoiser --help`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 device=${DEVICE:-cuda}
@@ -90,7 +90,10 @@ find_sources() {
   [ -d "$out/text" ] && text="$out/text"
   [ -d "$out/ae" ] && ae="$out/ae/weights.safetensors"
   sources=(--data "$work/stickers.safetensors" --autoencoder "$ae" --text "$text" --device "$device" --precision "${PRECISION:-bf16}")
-  sources+=(--scenes "${SCENES:-240000}" --composed "${COMPOSED:-0.6}" --copies "${COPIES:-6}" --state-noise "${STATE_NOISE:-0.2}")
+  local scenes=240000
+  # Two cores would encode so many for an hour.
+  [ "$device" != cpu ] || scenes=20000
+  sources+=(--scenes "${SCENES:-$scenes}" --composed "${COMPOSED:-0.6}" --copies "${COPIES:-6}" --state-noise "${STATE_NOISE:-0.2}")
 }
 
 denoiser() {
