@@ -81,9 +81,15 @@ fn eligible(graph: &Graph) -> Vec<(String, usize)> {
             let tensor = graph.initializer.iter().find(|tensor| cast.input == [tensor.name.as_str()])?;
             let readers = axes.get(cast.output[0].as_str())?;
             let axis = readers[0].filter(|_| readers.iter().all(|reader| *reader == readers[0]))?;
-            (tensor.data_type == FLOAT16 && large(tensor, axis)).then(|| (tensor.name.clone(), axis))
+            let rounds = tensor.data_type == FLOAT16 && large(tensor, axis) && !whole(&tensor.raw_data);
+            rounds.then(|| (tensor.name.clone(), axis))
         })
         .collect()
+}
+
+/// Whether all numbers are whole: such weights count and compare, which rounding would make wrong.
+fn whole(halves: &[u8]) -> bool {
+    read::halves(halves).iter().all(|number| number.fract() == 0.0)
 }
 
 /// The axis of a weight along which the operand at `place` of an operator has its output channels, or its rows.
@@ -162,5 +168,28 @@ mod tests {
         let exact: Vec<f32> = (-127..=127).map(|code| code as f32 * 0.25).collect();
         let (codes, scales) = codes(&exact, &[1, 255], 0);
         assert_eq!(dequantized(&codes, &scales, &[1, 255], 0), exact);
+    }
+
+    #[test]
+    fn weights_that_count_stay_exact() {
+        let bytes = |numbers: &[f32]| numbers.iter().flat_map(|n| half::f16::from_f32(*n).to_le_bytes()).collect();
+        let graph = |numbers: &[f32]| Graph {
+            node: vec![
+                node("Cast", "w/f32", &["w"], "w/f32", vec![int("to", i64::from(FLOAT))]),
+                node("MatMul", "y", &["x", "w/f32"], "y", Vec::new()),
+            ],
+            initializer: vec![Tensor {
+                dims: vec![64, 64],
+                data_type: FLOAT16,
+                name: "w".into(),
+                raw_data: bytes(numbers),
+            }],
+            ..Graph::default()
+        };
+        let counts: Vec<f32> = (0..4096).map(|i| (i % 7) as f32 - 3.0).collect();
+        let mut others = counts.clone();
+        others[9] = 0.5;
+        assert_eq!(eligible(&graph(&counts)), []);
+        assert_eq!(eligible(&graph(&others)), [("w".to_owned(), 1)]);
     }
 }
