@@ -5,7 +5,7 @@
 #   tools/chain.sh coders CHAIN OUT    the text encoder and, beside it, the autoencoder
 #   tools/chain.sh denoiser CHAIN OUT  the denoiser
 #   tools/chain.sh student CHAIN OUT   its student of one to four steps
-#   tools/chain.sh home OUT PARTS      the weights as f16 and the logs in parts of at most 15 MiB (optimiser states stay behind)
+#   tools/chain.sh home OUT PARTS      the weights as f16, the logs and the records in parts of at most 15 MiB (optimiser states stay behind)
 #   tools/chain.sh fetch PARTS OUT     the parts together again
 #   tools/chain.sh words OUT           where Rust and the network are: other words and descriptions for OUT/text, in OUT/words and OUT/read
 #
@@ -35,7 +35,7 @@ pack() {
   cp "$teacher/tokenizer.json" "$chain/teacher-tokenizer.json"
   "${PYTHON:-python3}" tools/python/slim.py "$teacher" models/sticker-64/tokenizer/tokenizer.json "$chain/teacher.safetensors"
   packed "$chain/teacher.safetensors" teacher.safetensors && rm "$chain/teacher.safetensors"
-  mkdir -p "$chain/model" && cp -r models/sticker-64/{text_encoder,vae_encoder,vae_decoder,tokenizer,model_index.json} "$chain/model"
+  mkdir -p "$chain/model" && cp -r models/sticker-64/{text_encoder,vae_encoder,vae_decoder,tokenizer,records,model_index.json} "$chain/model"
   local size
   size=$(du -cbs "$chain"/* | tail -1 | cut -f1)
   echo "$chain: $((size >> 20)) MiB"
@@ -112,7 +112,7 @@ student() {
     --average 0.998 --warmup 50 $(for_how_long "${STUDENT_SECONDS:-160}" 4000) --report-every "${REPORT:-4000}" 2>&1 | tee "$out/student.log" | tail -n 5
 }
 
-# The weights as f16, logs, curves and sheets.
+# The weights as f16, logs, records (which slim.py tells the checksum of what it wrote), curves and sheets.
 home() {
   local out=$1 parts=$2 run
   mkdir -p "$parts"

@@ -3,11 +3,12 @@
 slim.py TEACHER_DIR TOKENIZER.json OUT.safetensors
     MiniLM's weights as bf16 of six significant bits; the embeddings of pieces that the tokenizer does not have become zeros, which compress to nothing.
 slim.py --half IN.safetensors OUT.safetensors
-    The same tensors as f16.
+    The same tensors as f16. A record.json beside IN gets the checksum of OUT as another file that the run wrote.
 
 Needs numpy alone: it works on the files' bytes.
 """
 
+import hashlib
 import json
 import struct
 import sys
@@ -67,6 +68,11 @@ def slim(teacher: Path, tokenizer: Path, out: Path) -> None:
 
 def half(source: Path, out: Path) -> None:
     write(out, {name: ("F16", t.astype(np.float16)) for name, t in read(source).items()})
+    record = source.with_name("record.json")
+    if record.exists():
+        told = json.loads(record.read_text())
+        told.setdefault("outputs", {})[f"{source.name} in f16"] = hashlib.sha256(out.read_bytes()).hexdigest()
+        record.write_text(json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def main() -> None:

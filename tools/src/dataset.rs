@@ -11,6 +11,7 @@ pub mod iconify;
 pub mod names;
 pub mod pack;
 pub mod packages;
+pub mod record;
 pub mod render;
 pub mod said;
 pub mod scene;
@@ -27,6 +28,7 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 
+use crate::record::Record;
 use collect::{Collection, Drawing};
 use pack::{Concept, Sticker, Stickers};
 use style::Style;
@@ -69,6 +71,7 @@ pub fn run(args: &Args) -> Result<()> {
         ("seed", args.seed.to_string()),
         ("packages", serde_json::to_string(&packages::ALL)?),
         ("counts", serde_json::to_string(&counts)?),
+        ("made", serde_json::to_string(&Record::new("dataset"))?),
     ];
     pack::write(&args.out, &Style::ALL.map(Style::word), &concepts, &stickers, &notes)?;
     let packed = Stickers::open(&args.out)?;
@@ -77,7 +80,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     print!("{}", table(&counts));
     println!("{} concepts, {} pictures in {}", packed.concepts().len(), packed.len(), args.out.display());
-    Ok(())
+    record::of(&args.out, &packed)?.write(&args.out.with_extension("record.json"))
 }
 
 /// A drawing and its pixels.

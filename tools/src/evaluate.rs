@@ -16,7 +16,7 @@ mod maker;
 mod nearest;
 mod paraphrases;
 pub mod prompts;
-mod report;
+pub(crate) mod report;
 mod retrieval;
 mod ridge;
 mod sheet;
@@ -24,6 +24,7 @@ mod sheet;
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
@@ -93,6 +94,9 @@ pub struct Args {
     /// Gets evaluate.json, evaluate.md and the sheets.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Also puts what was found into the model's records, a file a measure, of which `card` makes its card.
+    #[arg(long)]
+    record: bool,
 }
 
 impl Args {
@@ -148,8 +152,12 @@ pub fn run(args: &Args) -> Result<()> {
     let mut lab = Lab::open(args)?;
     let mut report = Report::new(&lab)?;
     for what in args.asked() {
+        let from = Instant::now();
         let section = what.measure(&mut lab)?;
         println!("{}", section.text());
+        if args.record {
+            report.record(&section, args, from.elapsed().as_secs_f64())?;
+        }
         report.add(section);
         report.write(&args.out)?;
     }

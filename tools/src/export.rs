@@ -10,8 +10,11 @@ use crate::net::autoencoder::{Autoencoder, LatentScale, SCALE_FILE};
 use crate::net::bert::Bert;
 use crate::net::denoiser::Denoiser;
 use crate::net::onnx::Weights;
+use crate::record::{Record, Records, files, records};
 use crate::trained::{self, AUTOENCODER, DENOISER, TEXT, read_json};
 use anyhow::{Context, Result, ensure};
+#[cfg(feature = "train")]
+use serde_json::Map;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,11 +57,42 @@ pub fn run(args: &Args) -> Result<()> {
         configs::configs(&parts.denoiser, few, args.steps.unwrap_or(steps), args.guidance.unwrap_or(guidance));
     configs.into_iter().try_for_each(|(file, value)| write_json(&args.out.join(file), &value))?;
     println!("wrote {}", args.out.display());
+    let mut record = Record::new("export");
     #[cfg(feature = "train")]
-    compare::report(&parts, &args.out)?;
+    {
+        record = record.figure("from_the_trained_net", Map::from_iter(compared(&parts, &args.out)?));
+    }
     #[cfg(not(feature = "train"))]
     println!("not compared with the trained nets: this program was built without the feature `train`");
-    args.onnxruntime.as_deref().map_or(Ok(()), |python| onnxruntime::check(python, &args.out))
+    if let Some(python) = &args.onnxruntime {
+        record = record.figure("from_onnxruntime", onnxruntime::check(python, &args.out)?);
+    }
+    keep(args, record)
+}
+
+#[cfg(feature = "train")]
+fn compared(parts: &Parts, out: &Path) -> Result<impl Iterator<Item = (String, Value)>> {
+    Ok(compare::report(parts, out)?.into_iter().map(|(stage, apart)| (stage.to_owned(), apart.into())))
+}
+
+/// Puts the records of what the model was made from, and `record`, into its directory; those of measurements there stay.
+fn keep(args: &Args, mut record: Record) -> Result<()> {
+    let sources: [(&str, &Path, &[&str], &[&str]); 3] = [
+        ("autoencoder", &args.autoencoder, &AUTOENCODER, &records::AUTOENCODER),
+        ("text", &args.text, &TEXT, &records::TEXT),
+        ("denoiser", &args.denoiser, &DENOISER, &records::DENOISER),
+    ];
+    let mut all = Records::default();
+    for (part, path, stages, made_by) in sources {
+        for file in trained::files(path, stages) {
+            record = record.input(format!("{part}/{}", files::name_in(path, &file)), &file)?;
+        }
+        all.extend(Records::that_made(path, made_by)?);
+    }
+    record.outputs = files::graphs(&args.out)?;
+    all.add(record);
+    all.extend(Records::open(&args.out)?.without(|record| !record.stage.starts_with("evaluate")));
+    all.write(&args.out)
 }
 
 /// The nets of a model and their weights.

@@ -1,7 +1,7 @@
 //! The command `undiffuse-tools`: one subcommand a stage.
 
 use clap::{Parser, Subcommand};
-use undiffuse_tools::{dataset, evaluate, export, quantise};
+use undiffuse_tools::{card, dataset, evaluate, export, quantise};
 #[cfg(feature = "train")]
 use undiffuse_tools::{lesson, train};
 
@@ -30,6 +30,8 @@ enum Command {
     Export(export::Args),
     /// Put an exported model's large weights into eight bits, and say what that costs.
     Quantise(quantise::Args),
+    /// Write a model's card, README.md, from the records in its directory, its files and the sentences of its card.md.
+    Card(card::Args),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -43,5 +45,6 @@ fn main() -> anyhow::Result<()> {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Quantise(args) => quantise::run(&args),
+        Command::Card(args) => card::run(&args),
     }
 }

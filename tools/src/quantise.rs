@@ -4,7 +4,9 @@ mod distance;
 
 use crate::export::onnxruntime;
 use crate::net::onnx::{Rounded, in_eight_bits, read_model, write_model};
+use crate::record::{Record, Records, files};
 use anyhow::{Context, Result, ensure};
+use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -41,26 +43,64 @@ pub fn run(args: &Args) -> Result<()> {
         })
         .collect::<Result<Vec<_>>>()?;
     copy(&args.model, &args.out)?;
+    let mut record = Record::new("quantise");
     for (stage, from, to, model, rounded) in models {
         write_model(&model, &to)?;
-        println!("{}", line(stage, (&from, &to), rounded)?);
+        let became = Became::of((&from, &to), rounded)?;
+        println!("{stage}: {}", became.line());
+        record = record.figure(stage, became);
     }
     println!("wrote {}", args.out.display());
-    args.onnxruntime.as_deref().map_or(Ok(()), |python| onnxruntime::check(python, &args.out))
+    if let Some(python) = &args.onnxruntime {
+        record = record.figure("from_onnxruntime", onnxruntime::check(python, &args.out)?);
+    }
+    (record.inputs, record.outputs) = (files::graphs(&args.model)?, files::graphs(&args.out)?);
+    let mut records = Records::open(&args.out)?;
+    records.add(record);
+    records.write(&args.out)
 }
 
 /// What became of a stage.
-fn line(stage: &str, (from, to): (&Path, &Path), rounded: Rounded) -> Result<String> {
-    let megabytes = |file: &Path| fs::metadata(file).map(|facts| facts.len() as f64 / 1e6);
-    let (largest, typical) = distance::between(from, to)?;
-    Ok(format!(
-        "{stage}: {:.2} MB -> {:.2} MB; {} weights of {} numbers, rounded by {:.2} %; outputs apart by {typical:.1e} of their std, at most {largest:.1e}",
-        megabytes(from)?,
-        megabytes(to)?,
-        rounded.tensors,
-        rounded.numbers,
-        100.0 * rounded.share(),
-    ))
+#[derive(Serialize)]
+struct Became {
+    megabytes_before: f64,
+    megabytes: f64,
+    tensors: usize,
+    numbers: usize,
+    /// Root mean square of what rounding moved the weights by, over that of the weights.
+    rounded_by_percent: f64,
+    /// Root mean square and maximum of what its output moved by, over the output's deviation.
+    typical: f64,
+    largest: f64,
+}
+
+impl Became {
+    fn of((from, to): (&Path, &Path), rounded: Rounded) -> Result<Self> {
+        let megabytes = |file: &Path| fs::metadata(file).map(|facts| facts.len() as f64 / 1e6);
+        let (largest, typical) = distance::between(from, to)?;
+        Ok(Self {
+            megabytes_before: megabytes(from)?,
+            megabytes: megabytes(to)?,
+            tensors: rounded.tensors,
+            numbers: rounded.numbers,
+            rounded_by_percent: 100.0 * rounded.share(),
+            typical,
+            largest,
+        })
+    }
+
+    fn line(&self) -> String {
+        format!(
+            "{:.2} MB -> {:.2} MB; {} weights of {} numbers, rounded by {:.2} %; outputs apart by {:.1e} of their std, at most {:.1e}",
+            self.megabytes_before,
+            self.megabytes,
+            self.tensors,
+            self.numbers,
+            self.rounded_by_percent,
+            self.typical,
+            self.largest,
+        )
+    }
 }
 
 /// All files of a directory, and of those in it.

@@ -1,13 +1,15 @@
 //! `train`: one subcommand a network. All share the loop in [`run`]: seeded draws, AdamW, running averages, atomic
-//! checkpoints, exact resume, a CSV of losses with its plot, and contact sheets as it goes.
+//! checkpoints, exact resume, a CSV of losses with its plot, contact sheets as it goes, and a record of the run at its end ([`course`]).
 
 mod adamw;
 pub mod autoencoder;
+mod course;
 pub mod denoiser;
 pub mod examples;
 mod flat;
 pub mod latents;
 mod log;
+pub mod progress;
 mod reader;
 pub mod run;
 mod sampling;
@@ -21,6 +23,7 @@ pub mod text;
 
 use anyhow::Result;
 use clap::Subcommand;
+use course::Course;
 
 /// What to train.
 #[derive(Debug, Subcommand)]
@@ -40,7 +43,28 @@ pub enum Train {
 }
 
 impl Train {
+    /// Trains, and leaves a record of it in the run's folder.
+    ///
+    /// # Errors
+    /// If a file cannot be read or written, or training fails.
     pub fn run(self) -> Result<()> {
+        let course = self.course();
+        self.train()?;
+        course.record()
+    }
+
+    fn course(&self) -> Course {
+        match self {
+            Self::Autoencoder(args) => args.course(),
+            Self::Text(args) => args.course(),
+            Self::Denoiser(args) => args.course(),
+            Self::Synonyms(args) => args.course(),
+            Self::Reader(args) => args.course(),
+            Self::Student(args) => args.course(),
+        }
+    }
+
+    fn train(self) -> Result<()> {
         match self {
             Self::Autoencoder(args) => autoencoder::train(args),
             Self::Text(args) => text::train(args),

@@ -12,9 +12,10 @@ use serde_json::json;
 use super::cells::Row;
 use super::lab::{Lab, asked};
 use super::maker::{How, With};
-use super::report::{Section, Table, hashes};
+use super::report::{Section, Table};
 use crate::dataset::style::SHIPPED;
 use crate::draws::{Draws, mix};
+use crate::record::files::hashes;
 
 /// Subsets, and pictures in each, at most half of all.
 const SUBSETS: usize = 100;

@@ -17,6 +17,7 @@ use crate::dataset::pack::{SIDE, Stickers};
 use crate::dataset::style::SHIPPED;
 use crate::draws::{Draws, mix};
 use crate::picture::{Placement, place};
+use crate::record::files::sha256;
 
 /// Training pictures that are compared, beside those of the same concept: the nearest by their pixels.
 const CANDIDATES: usize = 20;
@@ -68,7 +69,7 @@ pub fn measure(lab: &mut Lab) -> Result<Section> {
     let copies = made_far.iter().filter(|distance| **distance <= copy).count();
     let figures = json!({ "made": made_far, "held_out": distances(&of_unseen), "copied": copied, "copies": copies,
         "training": of_made.iter().map(|n| n.training).collect::<Vec<_>>(), "made_with": made.with,
-        "perceptual_sha256": super::report::sha256(file)? });
+        "perceptual_sha256": sha256(file)? });
     let section = Section::new("nearest", "Nearest training picture, by ST-LPIPS", table, figures);
     Ok(section.note(format!(
         "{copies} of {} made pictures are as near to a training picture as 95 % of the best copies that the model's autoencoder can make. nearest.png: the {PAIRS} \

@@ -6,15 +6,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
+use super::Args;
 use super::lab::Lab;
-
-/// Rows of text under a header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Table {
-    rows: Vec<Vec<String>>,
-}
+use crate::record::files::{hashes, sha256, short};
+use crate::record::{self, Record, Records};
+pub use crate::table::Table;
 
 /// What one measure found.
 pub struct Section {
@@ -31,38 +28,30 @@ pub struct Report {
     sections: Vec<Section>,
 }
 
-impl Table {
-    pub fn new<const N: usize>(header: [&str; N]) -> Self {
-        Self { rows: vec![header.map(String::from).to_vec()] }
-    }
+/// The files of a model that decide what it draws.
+pub const DRAWS: [&str; 5] = [
+    "text_encoder/model.onnx",
+    "unet/model.onnx",
+    "vae_decoder/model.onnx",
+    "tokenizer/tokenizer.json",
+    "scheduler/scheduler_config.json",
+];
+/// What makes copies of drawings too.
+const COPIES: [&str; 1] = ["vae_encoder/model.onnx"];
+/// A record holds no longer lists of plain values: evaluate.json has those of single pictures.
+const LIST: usize = 8;
 
-    /// With one more row.
-    pub fn row<S: AsRef<str>>(mut self, cells: impl IntoIterator<Item = S>) -> Self {
-        self.push(cells);
-        self
-    }
-
-    pub fn push<S: AsRef<str>>(&mut self, cells: impl IntoIterator<Item = S>) {
-        self.rows.push(cells.into_iter().map(|cell| cell.as_ref().to_owned()).collect());
-    }
-
-    /// In columns.
-    fn text(&self) -> String {
-        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
-        let width = |column: usize| self.rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
-        let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-        let line = |row: &Vec<String>| {
-            let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-            format!("  {}", cells.join("  ").trim_end())
-        };
-        self.rows.iter().map(line).collect::<Vec<_>>().join("\n")
-    }
-
-    fn markdown(&self) -> String {
-        let line = |row: &Vec<String>| format!("| {} |\n", row.join(" | "));
-        let rule = format!("|{}\n", "---|".repeat(self.rows[0].len()));
-        let body: String = self.rows[1..].iter().map(line).collect();
-        line(&self.rows[0]) + &rule + &body
+/// Figures without the long lists of numbers and texts in them.
+fn short_of_lists(figures: &Value) -> Value {
+    let long = |value: &Value| {
+        value.as_array().is_some_and(|list| list.len() > LIST && !list.iter().any(|v| v.is_object() || v.is_array()))
+    };
+    match figures {
+        Value::Object(all) => {
+            all.iter().filter(|(_, v)| !long(v)).map(|(k, v)| (k.clone(), short_of_lists(v))).collect()
+        }
+        Value::Array(all) => all.iter().map(short_of_lists).collect(),
+        other => other.clone(),
     }
 }
 
@@ -100,7 +89,7 @@ impl Report {
     pub fn new(lab: &Lab) -> Result<Self> {
         let args = lab.args;
         let of = [
-            ("command", json!(std::env::args().skip(1).collect::<Vec<_>>().join(" "))),
+            ("command", json!(record::command())),
             ("seeds", json!(args.seeds)),
             ("cells_seed", json!(args.cells_seed)),
             ("count", json!(args.count)),
@@ -115,6 +104,38 @@ impl Report {
     pub fn add(&mut self, section: Section) {
         self.sections.retain(|s| s.key != section.key);
         self.sections.push(section);
+    }
+
+    /// Puts what a measure found into the records of the measured model, in the place of what it found there before at as many steps.
+    ///
+    /// # Errors
+    /// If the model's records cannot be read or written.
+    pub fn record(&self, section: &Section, args: &Args, seconds: f64) -> Result<()> {
+        let mut records = Records::open(&args.model)?;
+        let steps = args.steps.map_or(String::new(), |steps| format!("-{steps}-steps"));
+        records.put(&format!("evaluate-{}{steps}", section.key), self.of_section(section, args, seconds)?);
+        records.write(&args.model)
+    }
+
+    fn of_section(&self, section: &Section, args: &Args, seconds: f64) -> Result<Record> {
+        let mut record = Record::new(format!("evaluate {}", section.key))
+            .setting("seeds", &args.seeds)
+            .setting("cells_seed", args.cells_seed)
+            .setting("steps", args.steps)
+            .setting("guidance", args.guidance)
+            .input(record::file_name(&args.data), &args.data)?
+            .input(record::file_name(&args.features), &args.features)?;
+        let hash = |file: &str| Some((file.to_owned(), self.of.get("model")?.get(file)?.as_str()?.to_owned()));
+        let files = DRAWS.iter().chain(COPIES.iter().filter(|_| section.key == "nearest"));
+        record.inputs.extend(files.filter_map(|file| hash(file)));
+        record.seconds = Some(seconds);
+        record.figures = match short_of_lists(&section.figures) {
+            Value::Object(figures) => figures,
+            other => Map::from_iter([("value".to_owned(), other)]),
+        };
+        (record.title, record.table, record.notes) =
+            (section.title.clone(), section.table.clone(), section.notes.clone());
+        Ok(record)
     }
 
     /// Writes evaluate.json and evaluate.md.
@@ -151,38 +172,6 @@ impl Report {
     }
 }
 
-/// The beginning of a checksum.
-fn short(hash: &str) -> &str {
-    hash.get(..16).unwrap_or(hash)
-}
-
-/// The checksum of every file of a folder, by path.
-///
-/// # Errors
-/// If one cannot be read.
-pub fn hashes(folder: &Path) -> Result<Map<String, Value>> {
-    let mut all = Map::new();
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.path().is_dir() {
-            all.extend(hashes(&entry.path())?.into_iter().map(|(inner, hash)| (format!("{name}/{inner}"), hash)));
-        } else {
-            all.insert(name, json!(sha256(&entry.path())?));
-        }
-    }
-    Ok(all)
-}
-
-/// The checksum of a file.
-///
-/// # Errors
-/// If it cannot be read.
-pub fn sha256(path: &Path) -> Result<String> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,6 +196,12 @@ mod tests {
     }
 
     #[test]
+    fn a_record_has_the_figures_without_long_lists() {
+        let figures = json!({ "ranks": (0..9).collect::<Vec<_>>(), "top1": { "hits": 3, "seeds": [0, 1] }, "by": [{ "x": (0..9).collect::<Vec<_>>(), "y": 1 }] });
+        assert_eq!(short_of_lists(&figures), json!({ "top1": { "hits": 3, "seeds": [0, 1] }, "by": [{ "y": 1 }] }));
+    }
+
+    #[test]
     fn sections_stand_by_key_and_the_files_are_named_with_hashes() {
         let mut report = report();
         [section("one", 1), section("two", 2), section("one", 3)].into_iter().for_each(|s| report.add(s));
@@ -215,15 +210,5 @@ mod tests {
         assert_eq!(json["command"], "evaluate --x");
         let end = "Made by `undiffuse-tools evaluate --x`; data SHA-256 `0123456789abcdef`, features ``, unet/model.onnx `fedcba9876543210`.\n";
         assert!(report.markdown().ends_with(end), "{}", report.markdown());
-    }
-
-    #[test]
-    fn every_file_of_a_folder_has_its_hash() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("unet")).unwrap();
-        fs::write(folder.path().join("unet/model.onnx"), "abc").unwrap();
-        let found = hashes(folder.path()).unwrap();
-        // `printf abc | sha256sum`
-        assert_eq!(found["unet/model.onnx"], "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

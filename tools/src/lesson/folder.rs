@@ -1,5 +1,6 @@
 //! The folder of a lesson: what is written there, and what becomes of older files.
 
+use crate::train::progress;
 use anyhow::{Context, Result, bail, ensure};
 use std::fs;
 use std::path::Path;
@@ -16,7 +17,8 @@ pub const FIGURES: [&str; 8] =
     ["data.png", "forward.png", "score.png", "training.png", "reverse.png", "paths.png", "samples.png", "steps.png"];
 
 /// What the training run writes.
-const RUN: [&str; 5] = ["checkpoint.safetensors", "weights.safetensors", "log.csv", "loss.png", "checkpoint.partial"];
+const RUN: [&str; 6] =
+    ["checkpoint.safetensors", "weights.safetensors", "log.csv", "loss.png", "checkpoint.partial", progress::FILE];
 
 /// Makes `out` ready for a new lesson, which always trains from the start.
 ///

@@ -6,6 +6,7 @@ use crate::draws::Draws;
 use crate::net::params::Params;
 use crate::net::torch::Torch;
 use crate::net::{Init, Layers};
+use crate::train::progress::Report;
 use crate::train::run::{Task, no_grad, tensor};
 use anyhow::Result;
 use std::path::Path;
@@ -110,8 +111,8 @@ impl Task for GuessNoise<'_> {
         Ok((loss, vec![Tensor::from(self.least_loss(&batch))]))
     }
 
-    fn report(&mut self, _: &Params, _: u64, _: &Path) -> Result<String> {
-        Ok("trained".into())
+    fn report(&mut self, _: &Params, _: u64, _: &Path) -> Result<Report> {
+        Ok(Report { line: "trained".into(), figures: Vec::new() })
     }
 }
 

@@ -9,7 +9,7 @@ mod read;
 mod rows;
 
 pub use eight::{Rounded, in_eight_bits};
-pub use read::{read_model, read_weights};
+pub use read::{count_parameters, read_model, read_weights};
 
 use super::{Conv, Init, Layers};
 use anyhow::{Context, Result, bail};

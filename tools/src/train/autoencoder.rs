@@ -1,6 +1,8 @@
 //! `train autoencoder`: L1 on pixels, L1 on gradients, MSE, with noise on the latents, at full size and made smaller; PSNR on held-out pictures.
 
+use super::course::Course;
 use super::examples::rendered;
+use super::progress::Report;
 use super::run::{Options, State, Task, no_grad, train as train_loop};
 use super::sheet;
 use crate::dataset::pack::Stickers;
@@ -9,8 +11,10 @@ use crate::net::autoencoder::Autoencoder;
 use crate::net::params::{Params, read_trained};
 use crate::net::torch::Torch;
 use crate::picture::{Placement, place};
+use crate::record::records;
 use crate::trained::AUTOENCODER;
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
@@ -28,6 +32,19 @@ pub struct Args {
     from: Option<PathBuf>,
     #[command(flatten)]
     options: Options,
+}
+
+impl Args {
+    pub(super) fn course(&self) -> Course {
+        Course {
+            stage: "train autoencoder",
+            options: self.options.clone(),
+            data: self.data.clone(),
+            from: self.from.clone().map(|from| (from, &AUTOENCODER[..], &records::AUTOENCODER[..])),
+            with: Vec::new(),
+            settings: json!({ "decoder_only": self.decoder_only }),
+        }
+    }
 }
 
 /// Noise added to the latents in training, in units of their deviation.
@@ -110,14 +127,16 @@ impl Task for Reconstruct {
         Ok((loss, vec![psnr]))
     }
 
-    fn report(&mut self, averaged: &Params, step: u64, folder: &Path) -> Result<String> {
+    fn report(&mut self, averaged: &Params, step: u64, folder: &Path) -> Result<Report> {
         let x = self.pictures(&self.held_out, &mut Placement::plain);
         let l = Torch(averaged);
         let y = no_grad(|| self.net.decode(&l, &normalise(&self.net.encode(&l, &x))).clamp(-1.0, 1.0));
         let shown = x.size()[0].min(48);
         let both = Tensor::stack(&[x.narrow(0, 0, shown), y.narrow(0, 0, shown)], 1).flatten(0, 1);
         sheet::write(&folder.join(format!("sheets/{step:06}.png")), &both, 16, 1)?;
-        Ok(format!("PSNR of {} held-out pictures {:.2} dB", self.held_out.len(), psnr(&y, &x)))
+        let psnr = psnr(&y, &x);
+        let line = format!("PSNR of {} held-out pictures {psnr:.2} dB", self.held_out.len());
+        Ok(Report { line, figures: vec![("held_out_psnr", psnr)] })
     }
 }
 

@@ -3,7 +3,9 @@
 //! `x_t = (1 - t) x0 + t noise`, target `noise - x0`, plain MSE, `t = sigmoid(N(0.6, 1))`. In one case of ten the prompt is
 //! dropped for the empty one, which classifier-free guidance needs.
 
+use super::course::Course;
 use super::examples::{Examples, Sourced};
+use super::progress::Report;
 use super::run::{Options, Precision, State, Task, no_grad, train as train_loop};
 use super::sampling::{Sampling, sampled};
 use super::sheet;
@@ -13,6 +15,7 @@ use crate::net::autoencoder::{LatentScale, SCALE_FILE};
 use crate::net::denoiser::{Denoiser, schedule};
 use crate::net::params::{Params, read_trained};
 use crate::net::torch::Torch;
+use crate::record::records;
 use crate::trained::DENOISER;
 use crate::words::LENGTH;
 use anyhow::{Context, Result};
@@ -29,6 +32,19 @@ pub struct Args {
     from: Option<PathBuf>,
     #[command(flatten)]
     options: Options,
+}
+
+impl Args {
+    pub(super) fn course(&self) -> Course {
+        Course {
+            stage: "train denoiser",
+            options: self.options.clone(),
+            data: self.sourced.data.clone(),
+            from: self.from.clone().map(|from| (from, &DENOISER[..], &records::DENOISER[..])),
+            with: self.sourced.nets(),
+            settings: self.sourced.settings(),
+        }
+    }
 }
 
 /// Steps and guidance of contact sheets.
@@ -109,13 +125,14 @@ impl Task for Flow {
         Ok((self.error(params, &drawn.latents, &t, &drawn.states), Vec::new()))
     }
 
-    fn report(&mut self, averaged: &Params, step: u64, folder: &Path) -> Result<String> {
+    fn report(&mut self, averaged: &Params, step: u64, folder: &Path) -> Result<Report> {
         let held_out = self.held_out_error(averaged)?;
         let (steps, guidance) = SHEET;
         let sampling = Sampling { schedule: schedule(), steps, guidance };
         let latents = sampled(&sampling, &self.net, averaged, &self.examples, &PROMPTS)?;
         let path = folder.join(format!("sheets/{step:06}.png"));
         sheet::write(&path, &self.examples.coder.decode(&latents), 8, 2)?;
-        Ok(format!("held-out error {held_out:.4}, sheet {}", path.display()))
+        let line = format!("held-out error {held_out:.4}, sheet {}", path.display());
+        Ok(Report { line, figures: vec![("held_out_error", held_out)] })
     }
 }

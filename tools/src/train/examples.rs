@@ -3,6 +3,7 @@
 //! The rows are first the drawings that may be trained on, on white, as they are and shifted, then composed scenes (see
 //! [`crate::dataset::scene`]). Each drawing and scene has several captions, drawn once: a step only chooses rows.
 
+use super::course::Used;
 use super::latents::Coder;
 use super::run::tensor;
 use super::text::TextEncoder;
@@ -12,9 +13,10 @@ use crate::dataset::scene::{Scene, Sources};
 use crate::draws::{Draws, mix};
 use crate::net::params::{read_safetensors, write_safetensors};
 use crate::picture::{Placement, place};
-use crate::trained::{self, AUTOENCODER};
+use crate::trained::{self, AUTOENCODER, TEXT};
 use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -47,6 +49,19 @@ pub struct Sourced {
     /// Noise on the token states of a prompt, whose own deviation is about 1: its deviation is drawn from 0 up to this.
     #[arg(long, default_value_t = 0.0)]
     pub state_noise: f64,
+}
+
+impl Sourced {
+    /// The trained networks, for the record.
+    pub(super) fn nets(&self) -> Vec<Used> {
+        vec![("autoencoder", self.autoencoder.clone(), &AUTOENCODER), ("text", self.text.clone(), &TEXT)]
+    }
+
+    /// The numbers, for the record.
+    pub(super) fn settings(&self) -> Value {
+        json!({ "scenes": self.scenes, "composed": self.composed, "captions": self.captions, "copies": self.copies,
+            "state_noise": self.state_noise })
+    }
 }
 
 /// Captions of each scene.

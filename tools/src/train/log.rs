@@ -41,9 +41,9 @@ impl Log {
         Ok(())
     }
 
-    /// Mean loss of the last steps.
-    pub fn recent(&self) -> f64 {
-        self.recent.iter().sum::<f64>() / self.recent.len().max(1) as f64
+    /// Mean loss of the last steps, if there were any.
+    pub fn recent(&self) -> Option<f64> {
+        (!self.recent.is_empty()).then(|| self.recent.iter().sum::<f64>() / self.recent.len() as f64)
     }
 
     pub fn flush(&mut self) -> Result<()> {

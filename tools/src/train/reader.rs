@@ -12,6 +12,7 @@ mod general;
 mod marks;
 mod texts;
 
+use super::course::Course;
 use super::run::{Options, State, train as train_loop};
 use super::sentences::Sentences;
 use super::synonyms::meaning::{self, Glosses, Meaning, Meant, Vectors};
@@ -20,13 +21,15 @@ use super::text::{TABLE, Taught, TextEncoder};
 use crate::dataset::pack::{Concept, Stickers};
 use crate::net::params::{Params, read_safetensors, write_safetensors};
 use crate::net::reader::{READER, Reader};
-use crate::trained;
+use crate::record::records;
+use crate::trained::{self, TEXT};
 use crate::wordnet::graph::Graph;
 use crate::words::Words;
 use anyhow::{Context, Result, ensure};
 use fit::{Fit, Told};
 use marks::Marks;
 use rayon::prelude::*;
+use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -50,6 +53,19 @@ pub struct Args {
     sure: f64,
     #[command(flatten)]
     options: Options,
+}
+
+impl Args {
+    pub(super) fn course(&self) -> Course {
+        Course {
+            stage: "train reader",
+            options: self.options.clone(),
+            data: self.taught.data.clone(),
+            from: Some((self.from.clone(), &TEXT, &records::TEXT)),
+            with: self.taught.files(),
+            settings: json!({ "texts": self.texts, "width": self.width, "sure": self.sure }),
+        }
+    }
 }
 
 /// The file of the run's folder that says what each phrase means.

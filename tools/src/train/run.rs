@@ -3,6 +3,7 @@
 use super::adamw::{AdamW, Moving};
 use super::flat::Layout;
 use super::log::Log;
+use super::progress::{Progress, Report};
 use crate::draws::{Draws, mix};
 use crate::net::params::{self, Params};
 use anyhow::{Context, Result, ensure};
@@ -105,8 +106,8 @@ pub trait Task {
     /// The loss of the batch of `step`, which counts from 0, drawn from `draws` and libtorch's generator (both seeded from seed and
     /// step), and the figures: single numbers, on any device.
     fn loss(&mut self, params: &Params, step: u64, draws: &mut Draws) -> Result<(Tensor, Vec<Tensor>)>;
-    /// Looks at the averaged weights: contact sheets, figures on held-out data. What it returns is printed.
-    fn report(&mut self, averaged: &Params, step: u64, folder: &Path) -> Result<String>;
+    /// Looks at the averaged weights: contact sheets, figures on held-out data. What it returns is printed and recorded.
+    fn report(&mut self, averaged: &Params, step: u64, folder: &Path) -> Result<Report>;
 }
 
 /// Everything that goes on from step to step.
@@ -250,6 +251,7 @@ pub fn train(options: &Options, state: &mut State, task: &mut dyn Task) -> Resul
         bar: bar(options.steps, state.step),
         log: Log::open(folder, task.figures(), state.step)?,
         pending: Vec::new(),
+        progress: Progress::open(folder, state.step)?,
     };
     while state.step < options.steps && !interrupted() && !clock.over() {
         let seed = mix(options.seed, &format!("step {}", state.step));
@@ -263,18 +265,17 @@ pub fn train(options: &Options, state: &mut State, task: &mut dyn Task) -> Resul
             journal.write()?;
         }
         if last || state.step.is_multiple_of(options.checkpoint_every) {
-            journal.write()?;
-            state.save(folder, options.seed)?;
+            journal.save(state, &clock, options)?;
         }
         if last || state.step.is_multiple_of(options.report_every) {
             journal.report(state, task, folder)?;
         }
     }
-    journal.write()?;
-    state.save(folder, options.seed)?;
+    journal.save(state, &clock, options)?;
     if clock.over() && options.seconds.is_some() {
         journal.report(state, task, folder)?;
     }
+    journal.note(state, &clock, folder)?;
     journal.bar.finish();
     Ok(())
 }
@@ -288,9 +289,28 @@ struct Journal {
     log: Log,
     /// Step, rate, and `(3 or more)`: loss, norm, figures.
     pending: Vec<(u64, f64, Tensor)>,
+    progress: Progress,
 }
 
 impl Journal {
+    /// Writes the checkpoint, and down to where the run is.
+    fn save(&mut self, state: &State, clock: &Clock, options: &Options) -> Result<()> {
+        self.write()?;
+        state.save(&options.out, options.seed)?;
+        self.note(state, clock, &options.out)
+    }
+
+    /// Keeps how far the run came.
+    fn note(&mut self, state: &State, clock: &Clock, folder: &Path) -> Result<()> {
+        let now = Progress {
+            steps: state.step,
+            seconds: self.progress.seconds + clock.from.elapsed().as_secs_f64(),
+            loss: self.log.recent(),
+            ..self.progress.clone()
+        };
+        now.write(folder)
+    }
+
     fn add(&mut self, step: u64, loss: &Tensor, norm: &Tensor, figures: &[Tensor], rate: f64) {
         let device = loss.device();
         let number = |t: &Tensor| t.detach().to_kind(Kind::Double).to_device(device).reshape([1]);
@@ -306,15 +326,17 @@ impl Journal {
             self.log.add(step, numbers[0], numbers[1], rate, &numbers[2..])?;
             self.bar.set_position(step);
         }
-        self.bar.set_message(format!("loss {:.4}", self.log.recent()));
+        self.bar.set_message(format!("loss {:.4}", self.log.recent().unwrap_or_default()));
         self.log.flush()
     }
 
     fn report(&mut self, state: &State, task: &mut dyn Task, folder: &Path) -> Result<()> {
         self.write()?;
-        let line = task.report(&state.averaged(), state.step, folder)?;
+        let from = Instant::now();
+        let report = task.report(&state.averaged(), state.step, folder)?;
         self.log.plot()?;
-        println!("step {}: loss {:.4}, {line}", state.step, self.log.recent());
+        println!("step {}: loss {:.4}, {}", state.step, self.log.recent().unwrap_or_default(), report.line);
+        self.progress.report(&report, state.step, from.elapsed().as_secs_f64());
         Ok(())
     }
 }
@@ -397,8 +419,8 @@ mod tests {
             Ok(((y - want).square().mean(Kind::Float), vec![Tensor::from(draws.unit())]))
         }
 
-        fn report(&mut self, _: &Params, _: u64, _: &Path) -> Result<String> {
-            Ok(String::new())
+        fn report(&mut self, _: &Params, _: u64, _: &Path) -> Result<Report> {
+            Ok(Report::default())
         }
     }
 

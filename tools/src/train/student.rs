@@ -6,8 +6,10 @@
 //! target is the solved end, not the student's own guess. Points that the student meets between its steps are made too: a solved sample
 //! is noised again and solved from there.
 
+use super::course::Course;
 use super::denoiser::{describe, fresh};
 use super::examples::{Examples, Sourced};
+use super::progress::Report;
 use super::run::{Options, Precision, Task, no_grad, train as train_loop};
 use super::sampling::{Sampling, sampled};
 use super::sheet;
@@ -16,6 +18,7 @@ use crate::evaluate::prompts::PROMPTS;
 use crate::net::denoiser::{Denoiser, SHIFT, few_steps};
 use crate::net::params::{Params, read_trained};
 use crate::net::torch::Torch;
+use crate::record::records;
 use crate::trained::{self, DENOISER};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -48,6 +51,25 @@ struct Distilled {
     /// Points of a trajectory that are learned from, its beginning among them.
     #[arg(long, default_value_t = 4)]
     points: usize,
+}
+
+impl Args {
+    pub(super) fn course(&self) -> Course {
+        let mut settings = self.sourced.settings();
+        if let (Some(all), Ok(serde_json::Value::Object(own))) =
+            (settings.as_object_mut(), serde_json::to_value(&self.distilled))
+        {
+            all.extend(own);
+        }
+        Course {
+            stage: "train student",
+            options: self.options.clone(),
+            data: self.sourced.data.clone(),
+            from: Some((self.teacher.clone(), &DENOISER, &records::DENOISER)),
+            with: self.sourced.nets(),
+            settings,
+        }
+    }
 }
 
 /// Runs `train student`.
@@ -246,7 +268,7 @@ impl Task for Distil {
         Ok(((squared / t.clamp_min(0.1)).mean(Kind::Float), vec![one_step]))
     }
 
-    fn report(&mut self, averaged: &Params, step: u64, folder: &Path) -> Result<String> {
+    fn report(&mut self, averaged: &Params, step: u64, folder: &Path) -> Result<Report> {
         for steps in [4, 2, 1] {
             let sampling = Sampling { schedule: few_steps(), steps, guidance: 1.0 };
             let latents = sampled(&sampling, &self.net, averaged, &self.examples, &PROMPTS)?;
@@ -257,7 +279,8 @@ impl Task for Distil {
         let lesson = no_grad(|| self.solve(u64::MAX)).swap_remove(0);
         let (squared, _) = no_grad(|| self.distance(averaged, &lesson));
         let apart = squared.narrow(0, 0, lesson.states.size()[0]).mean(Kind::Float).double_value(&[]);
-        Ok(format!("from noise in one step {apart:.4} from the teacher's end, sheets in {}", folder.display()))
+        let line = format!("from noise in one step {apart:.4} from the teacher's end, sheets in {}", folder.display());
+        Ok(Report { line, figures: vec![("one_step_error", apart)] })
     }
 }
 

@@ -9,6 +9,8 @@
 pub(super) mod meaning;
 pub(super) mod vocabulary;
 
+use super::course::Course;
+use super::progress::Report;
 use super::run::{Options, State, Task, train as train_loop};
 use super::sentences::Sentences;
 use super::text::{TABLE, Taught, TextEncoder};
@@ -21,11 +23,13 @@ use crate::net::bert::Bert;
 use crate::net::params::{Params, write_safetensors};
 use crate::net::reader::READER;
 use crate::net::torch::Torch;
-use crate::trained;
+use crate::record::records;
+use crate::trained::{self, TEXT};
 use crate::wordnet::graph::Graph;
 use crate::words::{LEADING, Words};
 use anyhow::{Context, Result, ensure};
 use meaning::{Meaning, Meant};
+use serde_json::json;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
@@ -47,6 +51,19 @@ pub struct Args {
     add: f64,
     #[command(flatten)]
     options: Options,
+}
+
+impl Args {
+    pub(super) fn course(&self) -> Course {
+        Course {
+            stage: "train synonyms",
+            options: self.options.clone(),
+            data: self.taught.data.clone(),
+            from: Some((self.from.clone(), &TEXT, &records::TEXT)),
+            with: self.taught.files(),
+            settings: json!({ "nearest": self.nearest, "add": self.add }),
+        }
+    }
 }
 
 /// A text as which a word sounds that means nothing drawable.
@@ -301,11 +318,16 @@ impl Task for Hear {
         Ok((&parts[0] * 2.0 + &parts[1] * 0.5, parts.iter().map(Tensor::detach).collect()))
     }
 
-    fn report(&mut self, averaged: &Params, _: u64, _: &Path) -> Result<String> {
+    fn report(&mut self, averaged: &Params, _: u64, _: &Path) -> Result<Report> {
         let _guard = tch::no_grad_guard();
         let mut draws = Draws::new(1);
         let said = self.draw(256, &mut draws);
-        Ok(format!("cosine of words to what is meant {:.3}", self.compare(averaged, &said)?[2].double_value(&[])))
+        let cosine = self.compare(averaged, &said)?[2].double_value(&[]);
+        let line = format!("cosine of words to what is meant {cosine:.3}");
+        Ok(Report {
+            line,
+            figures: vec![("cosine_to_what_is_meant", cosine), ("rows", self.targets.said.len() as f64)],
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use crate::net::bert::Bert;
 use crate::net::onnx::Weights;
 use crate::net::params::{Params, generator_lock, write_safetensors};
 use crate::net::torch::Torch;
+use crate::record::{Record, Records, files};
 use crate::train::run::no_grad;
 use crate::train::text::TextEncoder;
 use crate::trained::{self, AUTOENCODER, DENOISER, TEXT};
@@ -284,4 +285,62 @@ fn a_text_encoder_hears_descriptions_and_says_of_captions_what_it_said_bit_for_b
     desk.run(&format!("{heard} --steps 0 --out @words")).unwrap();
     let left = desk.weights("words", &TEXT);
     assert!(left.keys().all(|name| !name.starts_with("reader.")), "the tables of a reader are of one tokenizer");
+}
+
+#[test]
+fn every_run_leaves_a_record_and_a_model_brings_its_history() {
+    let _lock = generator_lock();
+    let desk = trained_desk();
+    let own = Record::read(Path::new(&desk.path("ae/record.json"))).unwrap();
+    assert_eq!(
+        (own.stage.as_str(), &own.settings["batch"], &own.settings["seed"]),
+        ("train autoencoder", &2.into(), &1.into())
+    );
+    assert_eq!((&own.figures["steps"], own.seconds.unwrap() > 0.0), (&1.into(), true));
+    assert!(own.figures["loss"].is_f64() && own.figures["held_out_psnr"].is_f64(), "{own:?}");
+    assert_eq!(
+        own.outputs["weights.safetensors"],
+        files::sha256(Path::new(&desk.path("ae/weights.safetensors"))).unwrap()
+    );
+    assert_eq!(own.inputs["data"], files::sha256(Path::new(&desk.path("data"))).unwrap());
+
+    // A second part of a run takes the place of the first, and adds to its time.
+    desk.run("train autoencoder --data @data --out @ae --steps 3 --batch 2").unwrap();
+    let longer = Record::read(Path::new(&desk.path("ae/record.json"))).unwrap();
+    assert_eq!(longer.figures["steps"], 3);
+    assert!(longer.seconds > own.seconds, "{longer:?}");
+
+    // Who goes on from a run has its record; a model has those of all parts, in order, and no other's.
+    desk.run("train autoencoder --data @data --out @ae2 --from @ae/weights.safetensors --steps 1 --batch 2 --seed 5")
+        .unwrap();
+    let nets = "--data @data --autoencoder @ae2/weights.safetensors --text @text";
+    desk.run(&format!("train denoiser --scenes 0 {nets} --out @next --from @denoiser/weights.safetensors --steps 0"))
+        .unwrap();
+    desk.run("export --denoiser @next --autoencoder @ae2 --text @text --out @whole").unwrap();
+    let records = Records::open(Path::new(&desk.path("whole"))).unwrap();
+    let names: Vec<&str> = records.ordered().into_iter().map(|(name, _)| name).collect();
+    let autoencoders = ["dataset", "train-autoencoder", "train-autoencoder-2"];
+    let others = ["train-text", "train-denoiser", "train-denoiser-2", "export"];
+    assert_eq!(names, [&autoencoders[..], &others].concat());
+    assert_eq!(records.get("train-autoencoder"), Some(&longer));
+    let exported = records.get("export").unwrap();
+    let weights = files::sha256(Path::new(&desk.path("next/weights.safetensors"))).unwrap();
+    assert_eq!(exported.inputs["denoiser/weights.safetensors"], weights);
+    assert_eq!(records.get("train-denoiser-2").unwrap().outputs["weights.safetensors"], weights);
+    assert!(exported.figures["from_the_trained_net"]["unet"].is_f64(), "{exported:?}");
+    for (name, record) in records.ordered() {
+        let told = serde_json::to_string(record).unwrap();
+        assert!(!told.contains(&desk.path("")), "{name} names a folder of the machine: {told}");
+    }
+
+    // Another export takes the place of this history.
+    desk.run("export --denoiser @next --autoencoder @ae --text @text --out @whole").unwrap();
+    assert!(Records::open(Path::new(&desk.path("whole"))).unwrap().get("train-autoencoder-2").is_none());
+
+    // What was learned in the model's name goes with its parts alone.
+    let text =
+        "train text --data @data --teacher @teacher --wordnet @nouns --steps 0 --seed 5 --from @whole --out @told";
+    desk.run(text).unwrap();
+    let told = Records::open(Path::new(&desk.path("told"))).unwrap();
+    assert_eq!(told.ordered().into_iter().map(|(name, _)| name).collect::<Vec<_>>(), ["dataset", "train-text"]);
 }

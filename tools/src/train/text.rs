@@ -1,6 +1,8 @@
 //! `train text`: a small BERT learns to give MiniLM-L6's whitened sentence vector, the drawing style and MiniLM's
 //! standardised token states, each at its own position.
 
+use super::course::{Course, Used};
+use super::progress::Report;
 use super::run::{Options, State, Task, no_grad, train as train_loop};
 use crate::dataset::background::PALETTE;
 use crate::dataset::caption::{caption_on, captions};
@@ -11,11 +13,13 @@ use crate::net::bert::Bert;
 use crate::net::params::{Params, read_safetensors, read_trained};
 use crate::net::reader::{READER, Reader};
 use crate::net::torch::Torch;
+use crate::record::records;
 use crate::trained::{self, TEXT};
 use crate::wordnet;
 use crate::words::{LEADING, LENGTH, Words, describe, prune};
 use anyhow::{Context, Result, bail, ensure};
 use rayon::prelude::*;
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
@@ -48,6 +52,27 @@ pub struct Args {
     from: Option<PathBuf>,
     #[command(flatten)]
     options: Options,
+}
+
+impl Args {
+    pub(super) fn course(&self) -> Course {
+        Course {
+            stage: "train text",
+            options: self.options.clone(),
+            data: self.taught.data.clone(),
+            from: self.from.clone().map(|from| (from, &TEXT[..], &records::TEXT[..])),
+            with: self.taught.files(),
+            settings: json!({}),
+        }
+    }
+}
+
+impl Taught {
+    /// The files beside the data, for the record.
+    pub(super) fn files(&self) -> Vec<Used> {
+        let teacher = self.teacher.join("model.safetensors");
+        vec![("teacher", teacher, &[]), ("wordnet", self.wordnet.clone(), &[])]
+    }
 }
 
 /// Runs `train text`.
@@ -325,18 +350,16 @@ impl Task for Distil {
         Ok((loss, parts.iter().map(Tensor::detach).collect()))
     }
 
-    fn report(&mut self, averaged: &Params, _: u64, _: &Path) -> Result<String> {
+    fn report(&mut self, averaged: &Params, _: u64, _: &Path) -> Result<Report> {
         let _guard = tch::no_grad_guard();
         let own = |text: &String| Caption { text: text.clone(), base: text.clone(), style: "3d".into() };
         let unseen: Vec<Caption> = self.held_out.iter().take(256).map(own).collect();
         let mut draws = Draws::new(1);
         let seen: Vec<Caption> = (0..256).map(|_| self.draw(&mut draws)).collect();
         let cosine = |texts: &[Caption]| Ok::<f64, anyhow::Error>(self.compare(averaged, texts)?[3].double_value(&[]));
-        Ok(format!(
-            "cosine to the teacher: captions {:.3}, unseen nouns and glosses {:.3}",
-            cosine(&seen)?,
-            cosine(&unseen)?
-        ))
+        let (seen, unseen) = (cosine(&seen)?, cosine(&unseen)?);
+        let line = format!("cosine to the teacher: captions {seen:.3}, unseen nouns and glosses {unseen:.3}");
+        Ok(Report { line, figures: vec![("captions_cosine", seen), ("unseen_cosine", unseen)] })
     }
 }
 

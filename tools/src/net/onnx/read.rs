@@ -6,7 +6,7 @@ use super::{CONSTANT, TRANSPOSED, Weights, eight, transposed};
 use anyhow::{Context, Result, bail, ensure};
 use half::f16;
 use prost::Message;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Decodes a graph.
@@ -40,6 +40,23 @@ pub fn read_weights(path: &Path) -> Result<Weights> {
     }
     ensure!(!weights.is_empty(), "{}: holds no weights: was it written by `export`?", path.display());
     Ok(weights)
+}
+
+/// How many numbers of a graph were trained: those of its initialisers that are no integers, nor what integers of eight bits stand for
+/// (scales), nor constants of the recorder's.
+///
+/// # Errors
+/// If the file is no graph.
+pub fn count_parameters(path: &Path) -> Result<usize> {
+    let graph = read_model(path)?.graph.with_context(|| format!("{}: the model has no graph", path.display()))?;
+    let widened = graph.node.iter().filter(|node| node.op_type == "DequantizeLinear");
+    let scales: BTreeSet<&str> = widened.flat_map(|node| node.input.iter().skip(1)).map(String::as_str).collect();
+    let trained = |tensor: &&Tensor| {
+        [FLOAT, FLOAT16, INT8].contains(&tensor.data_type)
+            && !scales.contains(tensor.name.as_str())
+            && !tensor.name.starts_with(CONSTANT)
+    };
+    Ok(graph.initializer.iter().filter(trained).map(|tensor| tensor.dims.iter().product::<i64>().max(0) as usize).sum())
 }
 
 fn spread_rows(dims: &mut Vec<i64>, rows: &mut Vec<f32>, places: &[i64]) -> Option<()> {

@@ -3,6 +3,7 @@
 use crate::draws::Draws;
 use crate::net::Init;
 use crate::net::params::Params;
+use crate::train::progress::Report;
 use crate::train::run::Task;
 use crate::words::{LENGTH, SPECIAL};
 use anyhow::Result;
@@ -161,7 +162,7 @@ impl Task for Fit {
         Ok((loss, vec![same(&said, &wanted).detach()]))
     }
 
-    fn report(&mut self, averaged: &Params, _: u64, _: &Path) -> Result<String> {
+    fn report(&mut self, averaged: &Params, _: u64, _: &Path) -> Result<Report> {
         let _guard = tch::no_grad_guard();
         let texts: Vec<usize> = (0..self.texts.len()).step_by(self.held_out).collect();
         let mut sum = 0.0;
@@ -169,7 +170,9 @@ impl Task for Fit {
             let same = same(&self.said(averaged, &self.ids(part)), &self.wanted(part));
             sum += same.double_value(&[]) * part.len() as f64;
         }
-        Ok(format!("of {} texts held out, the same concept {:.3}", texts.len(), sum / texts.len() as f64))
+        let same = sum / texts.len() as f64;
+        let line = format!("of {} texts held out, the same concept {same:.3}", texts.len());
+        Ok(Report { line, figures: vec![("held_out_same_concept", same), ("held_out_texts", texts.len() as f64)] })
     }
 }
 
@@ -231,7 +234,7 @@ mod tests {
         }
         let (after, _) = fit.loss(&params, 0, &mut draws).unwrap();
         assert!(after.double_value(&[]) < before.double_value(&[]));
-        assert_eq!(fit.report(&params, 0, Path::new("")).unwrap(), "of 6 texts held out, the same concept 1.000");
+        assert_eq!(fit.report(&params, 0, Path::new("")).unwrap().line, "of 6 texts held out, the same concept 1.000");
         let ids: Vec<Vec<i64>> = fit.texts.iter().map(|text| text.ids.clone()).take(3).collect();
         assert_eq!(fit.concepts(&params, &ids).unwrap(), [0, 0, 0]);
     }
