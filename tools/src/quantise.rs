@@ -147,6 +147,12 @@ mod tests {
         }
         let kept = weights(&out, &AUTOENCODER).unwrap();
         assert!(coder.keys().eq(kept.keys()), "a checkpoint still");
+        // The shipped model was quantised before.
+        let records = Records::open(&out).unwrap();
+        let record = records.get("quantise-2").unwrap();
+        assert!(records.get("train-student").is_some() && record.outputs == files::graphs(&out).unwrap());
+        assert_ne!(record.inputs["vae_encoder/model.onnx"], record.outputs["vae_encoder/model.onnx"]);
+        assert!(record.figures["vae_encoder"]["largest"].as_f64().unwrap() > 0.0, "{record:?}");
         let error = quantise(&model, &out).unwrap_err().to_string();
         assert!(error.ends_with("small: exists already"), "{error}");
     }
