@@ -1,9 +1,10 @@
 //! The pictures that the models are trained on: emoji in nine drawing styles, 64x64 with alpha, captioned from CLDR.
 //!
-//! `collect` (packages to drawings) → `render` → `cells` (what is held out) → `pack`. The trainer reads the packed file with
+//! `collect` (packages to drawings) → `render` → `cells` (what is held out) → `balance` (on demand) → `pack`. The trainer reads the packed file with
 //! [`pack::Stickers`], makes captions with [`caption`] and lays pictures on a [`background`].
 
 pub mod background;
+mod balance;
 pub mod caption;
 pub mod cells;
 pub mod collect;
@@ -11,6 +12,7 @@ pub mod iconify;
 pub mod names;
 pub mod pack;
 pub mod packages;
+pub mod people;
 pub mod record;
 pub mod render;
 pub mod said;
@@ -29,6 +31,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 
 use crate::record::Record;
+use balance::{Row, Wanted};
 use collect::{Collection, Drawing};
 use pack::{Concept, Sticker, Stickers};
 use style::Style;
@@ -51,6 +54,12 @@ pub struct Args {
     /// Also pack the skin-tone variants, as concepts of their own.
     #[arg(long)]
     skin_tones: bool,
+    /// Let a concept that names no gender and no skin tone show all of them equally, by the drawings of its variants.
+    #[arg(long)]
+    balance: bool,
+    /// Not equally, but more of what a model drew too rarely that learned from data of `--balance`: the `evaluate.json` of its bias audit.
+    #[arg(long, value_name = "FILE", requires = "balance")]
+    audit: Option<PathBuf>,
 }
 
 /// Fetches, renders and packs; prints a table of what was packed.
@@ -58,21 +67,26 @@ pub struct Args {
 /// # Errors
 /// If a package cannot be fetched or read, or a file not be written. A broken drawing is no error: it is reported and left out.
 pub fn run(args: &Args) -> Result<()> {
+    let wanted = wanted(args)?;
     fs::create_dir_all(&args.cache).with_context(|| format!("cannot make the folder {}", args.cache.display()))?;
-    let Collection { drawings, unknown } = collect::collect(&args.cache, args.skin_tones)?;
-    let (rendered, broken) = render_all(drawings);
+    let Collection { drawings, unknown } = collect::collect(&args.cache, args.skin_tones || args.balance)?;
+    let Rendered { drawings, pixels, broken } = render_all(drawings);
     report_left_out("no CLDR name known", &unknown);
     report_left_out("cannot be rendered", &broken);
 
-    let concepts = concepts(&rendered);
-    let stickers = stickers(&rendered, &concepts, args.seed);
+    let plain = plain(&drawings, args.skin_tones);
+    let concepts = concepts(&plain);
+    let stickers = stickers(&drawings, plain, &pixels, &concepts, args.seed, wanted.as_ref());
     let counts = counts(&stickers);
-    let notes = [
+    let mut notes = vec![
         ("seed", args.seed.to_string()),
         ("packages", serde_json::to_string(&packages::ALL)?),
         ("counts", serde_json::to_string(&counts)?),
         ("made", serde_json::to_string(&Record::new("dataset"))?),
     ];
+    if let Some(wanted) = &wanted {
+        notes.push(("balance", serde_json::to_string(wanted)?));
+    }
     pack::write(&args.out, &Style::ALL.map(Style::word), &concepts, &stickers, &notes)?;
     let packed = Stickers::open(&args.out)?;
     if let Some(path) = &args.sheet {
@@ -83,31 +97,44 @@ pub fn run(args: &Args) -> Result<()> {
     record::of(&args.out, &packed)?.write(&args.out.with_extension("record.json"))
 }
 
-/// A drawing and its pixels.
-struct Rendered {
-    drawing: Drawing,
-    rgba: Vec<u8>,
+fn wanted(args: &Args) -> Result<Option<Wanted>> {
+    match &args.audit {
+        Some(audit) => Wanted::after(audit).map(Some),
+        None => Ok(args.balance.then(Wanted::equal)),
+    }
 }
 
-/// Renders on all cores; also gives what could not be rendered. Both in the order of `drawings`.
-fn render_all(drawings: Vec<Drawing>) -> (Vec<Rendered>, Vec<(Style, String)>) {
+/// What could be rendered, in the order of the drawings that were given.
+#[derive(Default)]
+struct Rendered {
+    drawings: Vec<Drawing>,
+    /// Of each drawing.
+    pixels: Vec<Vec<u8>>,
+    /// Style, name and why.
+    broken: Vec<(Style, String)>,
+}
+
+/// Renders on all cores.
+fn render_all(drawings: Vec<Drawing>) -> Rendered {
     let bar = ProgressBar::new(drawings.len() as u64).with_style(bar_style());
-    let rendered: Vec<_> = drawings.into_par_iter().map(render).inspect(|_| bar.inc(1)).collect();
+    let all: Vec<_> = drawings.par_iter().map(|drawing| drawing.source.render()).inspect(|_| bar.inc(1)).collect();
     bar.finish_and_clear();
-    let (good, broken): (Vec<_>, Vec<_>) = rendered.into_iter().partition(Result::is_ok);
-    (good.into_iter().filter_map(Result::ok).collect(), broken.into_iter().filter_map(Result::err).collect())
+    let mut rendered = Rendered::default();
+    for (drawing, pixels) in drawings.into_iter().zip(all) {
+        match pixels {
+            Ok(pixels) => {
+                rendered.drawings.push(drawing);
+                rendered.pixels.push(pixels);
+            }
+            Err(error) => rendered.broken.push((drawing.style, format!("{} ({error:#})", drawing.id))),
+        }
+    }
+    rendered
 }
 
 fn bar_style() -> ProgressStyle {
     ProgressStyle::with_template("rendering {bar:40} {pos}/{len} {eta}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-fn render(drawing: Drawing) -> Result<Rendered, (Style, String)> {
-    match drawing.source.render() {
-        Ok(rgba) => Ok(Rendered { drawing, rgba }),
-        Err(error) => Err((drawing.style, format!("{} ({error:#})", drawing.id))),
-    }
 }
 
 fn report_left_out(why: &str, left_out: &[(Style, String)]) {
@@ -118,33 +145,54 @@ fn report_left_out(why: &str, left_out: &[(Style, String)]) {
     }
 }
 
+/// Every drawing under its own name; those with a skin tone only on demand.
+fn plain(drawings: &[Drawing], skin_tones: bool) -> Vec<Row<'_>> {
+    let taken = drawings.iter().enumerate().filter(|(_, drawing)| skin_tones || !names::is_toned(&drawing.code));
+    taken
+        .map(|(index, drawing)| {
+            let weight = weight::weight(drawing.style, &drawing.concept, &drawing.code);
+            Row { drawing, index, concept: &drawing.concept.name, weight }
+        })
+        .collect()
+}
+
 /// The concepts that have a picture, by name, each once.
-fn concepts(rendered: &[Rendered]) -> Vec<Concept> {
+fn concepts(plain: &[Row<'_>]) -> Vec<Concept> {
     let mut by_name: BTreeMap<&str, &Concept> = BTreeMap::new();
-    for one in rendered {
-        by_name.entry(&one.drawing.concept.name).or_insert(&one.drawing.concept);
+    for row in plain {
+        by_name.entry(row.concept).or_insert(&row.drawing.concept);
     }
     by_name.into_values().cloned().collect()
 }
 
 /// The rows of the packed file, by concept, style and name in the package.
-fn stickers(rendered: &[Rendered], concepts: &[Concept], seed: u64) -> Vec<Sticker> {
+fn stickers<'a>(
+    drawings: &'a [Drawing],
+    plain: Vec<Row<'a>>,
+    pixels: &[Vec<u8>],
+    concepts: &[Concept],
+    seed: u64,
+    wanted: Option<&Wanted>,
+) -> Vec<Sticker> {
     let index: BTreeMap<&str, u32> = (0u32..).zip(concepts).map(|(i, c)| (c.name.as_str(), i)).collect();
-    let mut order: Vec<&Rendered> = rendered.iter().collect();
-    order.sort_by_key(|r| (&r.drawing.concept.name, r.drawing.style, &r.drawing.id));
-    let held_out = cells::held_out(order.iter().map(|r| cell(&r.drawing)), seed);
-    let sticker = |r: &&Rendered| Sticker {
-        rgba: r.rgba.clone(),
-        style: r.drawing.style.index(),
-        concept: index[r.drawing.concept.name.as_str()],
-        held_out: held_out.contains(&cell(&r.drawing)),
-        weight: weight::weight(r.drawing.style, &r.drawing.concept, &r.drawing.code),
+    let held_out = cells::held_out(plain.iter().map(cell).collect::<Vec<_>>(), seed);
+    let mut rows = match wanted {
+        Some(wanted) => balance::balanced(drawings, plain, &held_out, wanted),
+        None => plain,
     };
-    order.iter().map(sticker).collect()
+    rows.sort_by_key(|row| (row.concept, row.drawing.style, &row.drawing.id));
+    let sticker = |row: &Row<'_>| Sticker {
+        rgba: pixels[row.index].clone(),
+        style: row.drawing.style.index(),
+        concept: index[row.concept],
+        held_out: held_out.contains(&cell(row)),
+        weight: row.weight,
+    };
+    rows.iter().map(sticker).collect()
 }
 
-fn cell(drawing: &Drawing) -> (&str, &str) {
-    (&drawing.concept.name, drawing.style.word())
+fn cell<'a>(row: &Row<'a>) -> (&'a str, &'static str) {
+    (row.concept, row.drawing.style.word())
 }
 
 /// What was packed of one style.

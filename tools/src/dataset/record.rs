@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::path::Path;
 
 /// Notes of a packed file that are figures or settings of its record, where it has them.
-const SETTINGS: [&str; 3] = ["seed", "packages", "curation"];
+const SETTINGS: [&str; 3] = ["seed", "packages", "balance"];
 const FIGURES: [&str; 1] = ["counts"];
 
 /// The record of the packed file `path`, which is open as `packed`.

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dataset::pack::{Concept, Stickers};
+use crate::dataset::people::{gender, tone};
 
-/// What a picture shows, as far as the gender classifier tells.
+/// What a picture shows, as far as the gender classifier tells: those of names, and nobody.
 pub const GENDERS: [&str; 4] = ["man", "woman", "neither", "no person"];
-/// What skin the tone classifier tells: the yellow of emoji, the five groups of Fitzpatrick's scale that Unicode has, or none.
+/// What skin the tone classifier tells: those of names, and nobody's.
 pub const TONES: [&str; 7] = ["yellow", "light", "medium-light", "medium", "medium-dark", "dark", "no person"];
 
 /// A real drawing whose class is known.
@@ -21,7 +22,10 @@ pub struct Known {
 /// Drawings of "man X", "woman X" and of "X" or "person X" where all are drawn, and as many that show nobody.
 pub fn genders(data: &Stickers) -> Vec<Known> {
     let names: BTreeSet<&str> = data.concepts().iter().map(|c| c.name.as_str()).collect();
-    known(data, GENDERS.len() - 1, |concept| gender(&concept.name, &names))
+    known(data, GENDERS.len() - 1, |concept| {
+        let (subject, gender) = gender(&concept.name, &names)?;
+        Some((subject.to_owned(), gender))
+    })
 }
 
 /// Drawings of people with a named skin tone, those without one, which are yellow where the same has tones, and as many that show nobody.
@@ -55,27 +59,6 @@ fn known(data: &Stickers, nobody: usize, class: impl Fn(&Concept) -> Option<(Str
 
 fn is_thing(concept: &Concept) -> bool {
     matches!(concept.group.as_str(), "animals-nature" | "food-drink" | "travel-places" | "objects")
-}
-
-/// The subject and the class of a name, if man, woman and neither are drawn of the subject.
-fn gender(name: &str, names: &BTreeSet<&str>) -> Option<(String, usize)> {
-    let neutral = |subject: &str| [subject.to_owned(), format!("person {subject}")];
-    let (subject, class) = match (name.strip_prefix("man "), name.strip_prefix("woman "), name.strip_prefix("person "))
-    {
-        (Some(subject), _, _) => (subject, 0),
-        (_, Some(subject), _) => (subject, 1),
-        (_, _, Some(subject)) => (subject, 2),
-        _ => (name, 2),
-    };
-    let gendered = ["man", "woman"].iter().all(|who| names.contains(format!("{who} {subject}").as_str()));
-    (gendered && neutral(subject).iter().any(|n| names.contains(n.as_str()))).then(|| (subject.to_owned(), class))
-}
-
-/// "waving hand" and the index of "light" for "waving hand: light skin tone"; nothing for two tones at once.
-fn tone(name: &str) -> Option<(&str, usize)> {
-    let (subject, tone) = name.split_once(": ")?;
-    let tone = tone.strip_suffix(" skin tone")?;
-    Some((subject, TONES.iter().position(|t| *t == tone)?))
 }
 
 #[cfg(test)]
