@@ -232,3 +232,43 @@ fn table(counts: &[Count]) -> String {
     let _ = writeln!(text, "{:<12}{:>9}{:>10}{:>10}{:>10.1}", sum.style, sum.pictures, "", sum.held_out, sum.weight);
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pack::PICTURE_BYTES;
+    use render::Source;
+
+    fn drawing(name: &str, code: &str) -> Drawing {
+        let concept = Concept { name: name.into(), group: "people-body".into(), ..Concept::default() };
+        Drawing { style: Style::Noto, id: name.into(), concept, code: code.into(), source: Source::Svg(String::new()) }
+    }
+
+    /// Concept, first byte of the picture and weight of each row.
+    fn packed(drawings: &[Drawing], skin_tones: bool, wanted: Option<&Wanted>) -> Vec<(String, u8, f32)> {
+        let pixels: Vec<Vec<u8>> = (0..drawings.len()).map(|i| vec![i as u8; PICTURE_BYTES]).collect();
+        let plain = plain(drawings, skin_tones);
+        let concepts = concepts(&plain);
+        let row = |s: Sticker| (concepts[s.concept as usize].name.clone(), s.rgba[0], s.weight);
+        stickers(drawings, plain, &pixels, &concepts, 0, wanted).into_iter().map(row).collect()
+    }
+
+    #[test]
+    fn rows_have_the_pixels_of_their_drawings_balanced_or_not() {
+        let drawings = [
+            drawing("woman judge", "1f469-200d-2696"),
+            drawing("judge: dark skin tone", "1f9d1-1f3ff-200d-2696"),
+            drawing("man judge", "1f468-200d-2696"),
+            drawing("judge", "1f9d1-200d-2696"),
+        ];
+        let row = |name: &str, picture, weight| (name.to_owned(), picture, weight);
+        let [judge, man, woman] = [row("judge", 3, 1.0), row("man judge", 2, 0.25), row("woman judge", 0, 0.25)];
+        assert_eq!(packed(&drawings, false, None), [judge.clone(), man.clone(), woman.clone()]);
+        let toned = row("judge: dark skin tone", 1, 0.25);
+        assert_eq!(packed(&drawings, true, None), [judge, toned, man.clone(), woman.clone()]);
+        let (third, sixth) = (1.0 / 3.0, 1.0 / 6.0);
+        let of_judge = [row("judge", 3, sixth), row("judge", 1, sixth), row("judge", 2, third), row("judge", 0, third)];
+        let balanced: Vec<_> = of_judge.into_iter().chain([man, woman]).collect();
+        assert_eq!(packed(&drawings, false, Some(&Wanted::equal())), balanced);
+    }
+}
