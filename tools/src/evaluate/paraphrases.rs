@@ -171,8 +171,11 @@ mod tests {
 
     #[test]
     fn nouns_of_wordnet_are_told_apart() {
-        let synset =
-            |words: &[&str]| Synset { words: words.iter().map(|w| (*w).to_owned()).collect(), gloss: String::new() };
+        let synset = |words: &[&str]| Synset {
+            words: words.iter().map(|w| (*w).to_owned()).collect(),
+            gloss: String::new(),
+            file: 0,
+        };
         let synsets = [synset(&["pooch", "doggie"]), synset(&["ice-cream cone"])];
         let words = ["pooch", "ice cream cone", "cone", "ship of the desert"].map(String::from);
         assert_eq!(no_noun(&words, &synsets).unwrap(), [false, false, true, true]);

@@ -280,6 +280,14 @@ fn a_text_encoder_hears_descriptions_and_says_of_captions_what_it_said_bit_for_b
     same_up_to_f16(&desk.weights("reads", &TEXT), &desk.weights("reading", &TEXT));
     desk.run(&format!("{line} --from @reads --out @again")).unwrap();
     same_up_to_f16(&desk.weights("again", &TEXT), &desk.weights("reading", &TEXT));
+
+    // What words mean can be decided anew with the vectors as they are.
+    desk.run(&format!("{line} --seed 9 --from @reading --keep-vectors --out @kept")).unwrap();
+    let (kept, reading) = (desk.weights("kept", &TEXT), desk.weights("reading", &TEXT));
+    assert_eq!(kept, reading);
+    assert_eq!(Record::read(Path::new(&desk.path("kept/record.json"))).unwrap().figures["steps"], 0);
+    let refused = format!("{:#}", desk.run(&format!("{line} --from @text --keep-vectors --out @no")).unwrap_err());
+    assert!(refused.contains("has no reader"), "{refused}");
     let heard =
         format!("train synonyms --data @data --teacher @teacher --wordnet {nouns} --from @reads --add=-9 --batch 4");
     desk.run(&format!("{heard} --steps 0 --out @words")).unwrap();

@@ -38,6 +38,14 @@ impl Graph {
         self.senses.get(word).map_or(&[], Vec::as_slice)
     }
 
+    /// Those of the name of a thing or, where WordNet does not know it, of its last word: a crescent moon is a moon.
+    pub fn senses_of_name(&self, name: &str) -> &[usize] {
+        match self.senses(name) {
+            [] => self.senses(name.rsplit(' ').next().unwrap_or_default()),
+            own => own,
+        }
+    }
+
     /// Every word and collocation, in alphabetical order.
     pub fn words(&self) -> Vec<&str> {
         let mut words: Vec<&str> = self.senses.keys().map(String::as_str).collect();
@@ -87,6 +95,11 @@ mod tests {
         let graph = Graph::open(&folder.path().join("data.noun")).unwrap();
         assert_eq!(graph.words(), ["fox", "wild animal"]);
         assert_eq!((graph.senses("fox"), graph.senses("vixen")), ([3, 0].as_slice(), [].as_slice()));
+        assert_eq!(
+            (graph.senses_of_name("grey fox"), graph.senses_of_name("wild animal")),
+            ([3, 0].as_slice(), [2].as_slice())
+        );
+        assert_eq!(graph.synsets.iter().map(Synset::is_person).collect::<Vec<_>>(), [false, false, false, true]);
         assert_eq!(graph.broader, [vec![2], vec![0], vec![], vec![2]]);
         assert_eq!(graph.narrower, [vec![1], vec![], vec![0], vec![]]);
         assert_eq!(graph.synsets[1].gloss, "a female fox");

@@ -1,5 +1,6 @@
 //! Vectors of pieces and of concepts: what the pieces' sum says of a text most should be the concept that is meant.
 
+use super::vectors::Vectors;
 use crate::draws::Draws;
 use crate::net::Init;
 use crate::net::params::Params;
@@ -108,24 +109,14 @@ impl Fit {
     }
 
     /// Vectors of pieces and of concepts, so long that no prompt says more than [`LOUDEST`].
-    pub fn tables(&self, params: &Params) -> (Tensor, Tensor) {
+    pub fn tables(&self, params: &Params) -> Vectors {
         let longest = |rows: &Tensor| rows.norm_scalaropt_dim(2.0, [1i64].as_slice(), false).max().clamp_min(1e-6);
         let (pieces, meanings) = (self.pieces(params), self.meanings(params));
         let pieces = &pieces / longest(&pieces);
         let meanings = &meanings / longest(&meanings) * (LOUDEST / LENGTH as f64);
         let words = Tensor::arange(self.which.len() as i64, (Kind::Int64, Device::Cpu)).ge(SPECIAL.len() as i64);
         let own = pieces.index_select(0, &Tensor::from_slice(&self.which));
-        (own * words.to_kind(Kind::Float).unsqueeze(1), meanings)
-    }
-
-    /// The concept that texts with these ids say.
-    pub fn concepts(&self, params: &Params, ids: &[Vec<i64>]) -> Result<Vec<usize>> {
-        let mut all = Vec::new();
-        for part in ids.chunks(1000) {
-            let said: Vec<i64> = Vec::try_from(self.said(params, &part.concat()).argmax(1, false))?;
-            all.extend(said.into_iter().map(|concept| concept as usize));
-        }
-        Ok(all)
+        Vectors { pieces: own * words.to_kind(Kind::Float).unsqueeze(1), meanings }
     }
 }
 
@@ -236,7 +227,7 @@ mod tests {
         assert!(after.double_value(&[]) < before.double_value(&[]));
         assert_eq!(fit.report(&params, 0, Path::new("")).unwrap().line, "of 6 texts held out, the same concept 1.000");
         let ids: Vec<Vec<i64>> = fit.texts.iter().map(|text| text.ids.clone()).take(3).collect();
-        assert_eq!(fit.concepts(&params, &ids).unwrap(), [0, 0, 0]);
+        assert_eq!(fit.tables(&params).heard(&ids).unwrap(), [0, 0, 0]);
     }
 
     #[test]
@@ -246,7 +237,7 @@ mod tests {
         assert_eq!(fit.which.len(), 11);
         assert_eq!(fit.which[9], fit.which[10]);
         assert!((5..9).all(|i| (5..9).all(|j| i == j || fit.which[i] != fit.which[j])));
-        let (pieces, meanings) = fit.tables(&fit.start(1).unwrap());
+        let Vectors { pieces, meanings } = fit.tables(&fit.start(1).unwrap());
         assert!(pieces.narrow(0, 0, 5).abs().max().double_value(&[]) == 0.0, "what stands around words says nothing");
         let loudest = pieces.matmul(&meanings.transpose(0, 1)).abs().max().double_value(&[]) * LENGTH as f64;
         assert!(loudest <= LOUDEST * 1.001, "{loudest}");

@@ -9,15 +9,11 @@ use anyhow::Result;
 use std::collections::{BTreeMap, BTreeSet};
 use tch::{Kind, Tensor};
 
-/// Each of these keywords, and the concept among those with it that is nearest to it in meaning; kinds of it, by WordNet, if there are such.
-/// `keys` are vectors of the concepts.
+/// Each of these keywords, and the concept among [`those`] with it that is nearest to it in meaning. `keys` are vectors of the concepts.
 pub fn words(data: &Stickers, graph: &Graph, keys: &Tensor, sentences: Vectors) -> Result<Vec<(String, usize)>> {
     let mut carried: Vec<(String, Vec<usize>)> = carried(data.concepts(), &drawn(data)).into_iter().collect();
     for (word, concepts) in &mut carried {
-        let kind = |i: &usize| is_kind_of(graph, &data.concepts()[*i].name, word);
-        if concepts.iter().any(kind) {
-            concepts.retain(kind);
-        }
+        *concepts = those(graph, word, concepts, |i| &data.concepts()[i].name);
     }
     if carried.is_empty() {
         return Ok(Vec::new());
@@ -32,6 +28,19 @@ pub fn words(data: &Stickers, graph: &Graph, keys: &Tensor, sentences: Vectors) 
         Ok((word, best))
     };
     (0..).zip(carried).map(nearest).collect()
+}
+
+/// Which of the concepts a word may mean: kinds of it, by WordNet, if there are such; else, of a word for people, people; and never what only
+/// has a name like a kind of it, as a new moon, which is a time, has.
+fn those<'a>(graph: &Graph, word: &str, concepts: &[usize], name: impl Fn(usize) -> &'a str) -> Vec<usize> {
+    let is_person = |senses: &[usize]| senses.first().is_some_and(|sense| graph.synsets[*sense].is_person());
+    let of_that_name = |i: usize| name(i).rsplit(' ').next() == Some(word) && !graph.senses(name(i)).is_empty();
+    let kinds = |i: &usize| is_kind_of(graph, name(*i), word);
+    let people = |i: &usize| is_person(graph.senses(word)) && is_person(graph.senses_of_name(name(*i)));
+    let others = |i: &usize| !of_that_name(*i);
+    let rules: [&dyn Fn(&usize) -> bool; 3] = [&kinds, &people, &others];
+    let kept = |rule: &dyn Fn(&usize) -> bool| concepts.iter().copied().filter(|i| rule(i)).collect::<Vec<_>>();
+    rules.into_iter().map(kept).find(|kept| !kept.is_empty()).unwrap_or_else(|| concepts.to_vec())
 }
 
 /// Keywords that are no names, and their concepts: those that are drawn in the style that goes unnamed, and of no colour that is not asked
@@ -76,15 +85,41 @@ fn drawn(data: &Stickers) -> BTreeSet<usize> {
 mod tests {
     use super::*;
 
+    fn graph(data: &str, index: &str) -> Graph {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("data.noun"), data).unwrap();
+        std::fs::write(folder.path().join("index.noun"), index).unwrap();
+        Graph::open(&folder.path().join("data.noun")).unwrap()
+    }
+
+    #[test]
+    fn a_doctor_is_a_person_and_a_new_moon_no_moon() {
+        let data = "00000001 18 n 01 doctor 0 000 | who heals  \n00000002 18 n 01 worker 0 000 | who works  \n\
+            00000003 06 n 01 hospital 0 000 | a building  \n00000004 17 n 01 moon 0 000 | a satellite  \n\
+            00000005 28 n 01 new_moon 0 000 | a time  \n00000006 06 n 01 cake 0 000 | a baked thing  \n\
+            00000007 06 n 01 fruitcake 0 001 @ 00000006 n 0000 | with fruit  \n";
+        let index = ["doctor", "worker", "hospital", "moon", "new_moon", "cake", "fruitcake"];
+        let index = (1..).zip(index).map(|(i, word)| format!("{word} n 1 0 1 0 {i:08}  \n")).collect::<String>();
+        let graph = graph(data, &index);
+        let cases: [(&str, &[&str], &[usize]); 5] = [
+            ("doctor", &["hospital", "health worker", "pill"], &[1]),
+            ("doctor", &["hospital", "pill"], &[0, 1]),
+            ("moon", &["new moon", "crescent moon", "moon cake"], &[1, 2]),
+            ("moon", &["new moon"], &[0]),
+            ("cake", &["moon cake", "fruitcake"], &[1]),
+        ];
+        for (word, names, wanted) in cases {
+            let all: Vec<usize> = (0..names.len()).collect();
+            assert_eq!(those(&graph, word, &all, |i| names[i]), wanted, "{word} {names:?}");
+        }
+    }
+
     #[test]
     fn a_vixen_is_a_kind_of_fox() {
-        let folder = tempfile::tempdir().unwrap();
         let data = "00000001 05 n 01 animal 0 000 | that lives  \n00000002 05 n 01 fox 0 001 @ 00000001 n 0000 | a wild animal  \n\
             00000003 05 n 01 vixen 0 001 @ 00000002 n 0000 | a female fox  \n";
         let index = "animal n 1 0 1 0 00000001  \nfox n 1 0 1 0 00000002  \nvixen n 1 0 1 0 00000003  \n";
-        std::fs::write(folder.path().join("data.noun"), data).unwrap();
-        std::fs::write(folder.path().join("index.noun"), index).unwrap();
-        let graph = Graph::open(&folder.path().join("data.noun")).unwrap();
+        let graph = graph(data, index);
         let kinds = [("vixen", "fox"), ("vixen", "animal"), ("fox", "vixen"), ("fox", "fox"), ("teapot", "fox")];
         assert_eq!(kinds.map(|(name, word)| is_kind_of(&graph, name, word)), [true, true, false, true, false]);
     }
