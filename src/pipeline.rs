@@ -1,4 +1,4 @@
-//! The run line, once per picture: `request → tokenizer → text encoder → sampler ⇄ denoiser → decoder → picture`.
+//! The run line, once per picture: `request → tokenizer → text encoder → sampler ⇄ denoiser → decoder → [upscaler] → picture`.
 //!
 //! ```no_run
 //! use std::ops::ControlFlow;
@@ -26,7 +26,10 @@ mod settings;
 mod space;
 mod stage;
 mod text;
+mod tiles;
 mod tokenizer;
+mod upscaler;
+mod watch;
 
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
@@ -42,7 +45,7 @@ pub use request::{Request, Size};
 pub use tokenizer::{Context, Tokenizer, Tokens};
 
 use crate::engine::{Backend, Cache, Precision, Threads, Weights};
-use crate::error::{Result, fail};
+use crate::error::Result;
 use crate::model::{DecoderPorts, DenoiserPorts, Model, Role};
 use crate::system::peak_rss_bytes;
 use crate::value::Tensor;
@@ -52,8 +55,10 @@ use latent::Latents;
 use report::milliseconds;
 use settings::{Settings, refused};
 use space::LatentSpace;
-use stage::Machine;
+use stage::{Machine, StageRunner};
 use text::Text;
+use upscaler::Upscaler;
+use watch::Watch;
 
 /// How a pipeline runs.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +80,8 @@ pub struct Options {
     pub memory_budget: Option<u64>,
     /// Decode in tiles of so many latents a side, their seams blended.
     pub decoder_tile: Option<NonZeroUsize>,
+    /// Leave the model's `upscaler/` alone: pictures shown at more than their decoded size are enlarged by interpolation, in less time and memory.
+    pub no_upscaler: bool,
     /// Stops runs from elsewhere.
     pub cancel: CancelToken,
 }
@@ -135,6 +142,8 @@ pub struct Pipeline {
     text: Text,
     denoiser: Denoiser,
     decoder: Decoder,
+    /// Where the model has one, and it is not to be left alone.
+    upscaler: Option<Upscaler>,
     machine: Machine,
     budget: Option<u64>,
     decoder_tile: Option<usize>,
@@ -158,6 +167,7 @@ impl Pipeline {
             low_memory,
             memory_budget: budget,
             decoder_tile,
+            no_upscaler,
             cancel,
         } = options;
         let decoder_tile = decoder_tile.map(NonZeroUsize::get);
@@ -183,7 +193,9 @@ impl Pipeline {
         let decoder = Decoder::new(vae, graph, ports, &machine);
         let space = LatentSpace::of(&model, &denoiser.ports, &decoder.ports)?;
         let text = Text::open(&model, &denoiser.ports, &machine)?;
-        Ok(Self { model, space, text, denoiser, decoder, machine, budget, decoder_tile, cancel })
+        let upscaler = model.stages().iter().find(|stage| stage.role == Role::Upscaler && !no_upscaler);
+        let upscaler = upscaler.map(|stage| Upscaler::open(stage, &machine)).transpose()?;
+        Ok(Self { model, space, text, denoiser, decoder, upscaler, machine, budget, decoder_tile, cancel })
     }
 
     /// The model that was opened.
@@ -209,11 +221,11 @@ impl Pipeline {
         let begun = Instant::now();
         let settings = Settings::new(request, &self.model, &self.space)?;
         let arrangement = self.arranged(request, &settings)?;
-        for runner in [&mut self.text.runner, &mut self.denoiser.runner, &mut self.decoder.runner] {
+        for runner in self.runners() {
             runner.set_low_memory(arrangement.low_memory);
             runner.set_streamed(arrangement.streamed_weights);
         }
-        let mut watch = Watch { cancel: self.cancel.clone(), on_event, steps: vec![] };
+        let mut watch = Watch::new(self.cancel.clone(), on_event);
 
         watch.stage(self.text.runner.name())?;
         let (states, cut) = self.text.encode(&settings.prompts(request))?;
@@ -224,13 +236,25 @@ impl Pipeline {
         self.denoiser.runner.finish();
 
         watch.stage(self.decoder.runner.name())?;
-        let decoded =
+        let mut decoded =
             self.decoder.decode(&latents, &self.space, settings.decoded, arrangement.decoder_tile, &self.cancel)?;
         self.decoder.runner.finish();
+
+        if let Some(upscaler) = self.upscaler.as_mut().filter(|_| arrangement.upscaler) {
+            watch.stage(upscaler.runner.name())?;
+            decoded = upscaler.enlarge(&decoded, arrangement.upscaler_tile.unwrap_or(upscaler::TILE), &self.cancel)?;
+            upscaler.runner.finish();
+        }
 
         let picture = Picture::from_decoded(decoded)?.resampled(settings.shown)?;
         let report = self.report(request, &settings, cut, &watch.steps, begun.elapsed(), arrangement);
         Ok(Generated { picture, latents, report })
+    }
+
+    /// Of all stages that the model has, in the order of a run.
+    fn runners(&mut self) -> impl Iterator<Item = &mut StageRunner> {
+        let upscaler = self.upscaler.as_mut().map(|upscaler| &mut upscaler.runner);
+        [&mut self.text.runner, &mut self.denoiser.runner, &mut self.decoder.runner].into_iter().chain(upscaler)
     }
 
     fn denoise<F>(
@@ -275,9 +299,12 @@ impl Pipeline {
         memory: Arrangement,
     ) -> Report {
         let scheduler = self.model.scheduler().warning().filter(|_| request.sampler.is_none()).map(str::to_owned);
-        let mut warnings: Vec<String> = scheduler.into_iter().chain(cut).collect();
+        let left_out = memory.left_out().filter(|_| self.upscaler.is_some() && settings.enlarges());
+        let mut warnings: Vec<String> = scheduler.into_iter().chain(cut).chain(left_out).collect();
         warnings.iter().for_each(|warning| log::warn!("{warning}"));
-        let stages = vec![self.text.runner.report(), self.denoiser.runner.report(), self.decoder.runner.report()];
+        // An upscaler that had nothing to do comes last.
+        let played = memory.stages.len();
+        let stages: Vec<StageReport> = self.runners().take(played).map(StageRunner::report).collect();
         // Warned of when it happened.
         warnings.extend(stages.iter().filter_map(|stage| stage.account.fell.clone()));
         Report {
@@ -299,31 +326,5 @@ impl Pipeline {
             memory,
             peak_rss_bytes: peak_rss_bytes(),
         }
-    }
-}
-
-/// Passes events on, and ends the run when it is told to.
-struct Watch<F> {
-    cancel: CancelToken,
-    on_event: F,
-    steps: Vec<Duration>,
-}
-
-impl<F: FnMut(Event<'_>) -> ControlFlow<()>> Watch<F> {
-    fn stage(&mut self, name: &str) -> Result<()> {
-        self.tell(Event::Stage(name))
-    }
-
-    fn step(&mut self, step: StepDone<'_>) -> Result<()> {
-        self.steps.push(step.time);
-        log::info!("step {} of {}: {:.1?}", step.index + 1, step.of, step.time);
-        self.tell(Event::Step(step))
-    }
-
-    fn tell(&mut self, event: Event<'_>) -> Result<()> {
-        if (self.on_event)(event).is_break() || self.cancel.is_cancelled() {
-            return fail!(Cancelled, "stopped after {} steps", self.steps.len());
-        }
-        Ok(())
     }
 }

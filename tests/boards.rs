@@ -33,9 +33,9 @@ fn root() -> &'static Path {
 fn graphs() -> Vec<PathBuf> {
     let pipelines = std::fs::read_dir(root().join("tests/golden/pipelines")).expect("the fixtures");
     let mut folders: Vec<PathBuf> = pipelines.map(|entry| entry.expect("a fixture").path()).collect();
-    folders.push(root().join(STICKER));
+    folders.extend([root().join(STICKER), root().join("tests/golden/upscaler")]);
     folders.sort();
-    let stages = ["text_encoder", "unet", "transformer", "vae_decoder", "vae_encoder"];
+    let stages = ["text_encoder", "unet", "transformer", "vae_decoder", "vae_encoder", "upscaler"];
     let files = folders.iter().flat_map(|folder| stages.map(|stage| folder.join(stage).join("model.onnx")));
     files.filter(|file| file.exists()).collect()
 }

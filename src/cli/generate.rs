@@ -79,6 +79,9 @@ pub struct Args {
     /// Decode in tiles of N latents a side, their seams blended: less memory, a little more time
     #[arg(long, value_name = "N")]
     decoder_tile: Option<NonZeroUsize>,
+    /// Leave the model's upscaler out: what is shown larger than it was decoded is enlarged by interpolation, in less time and memory
+    #[arg(long)]
+    no_upscaler: bool,
     /// Keep the decoded size where the model says to show it at another
     #[arg(long)]
     native: bool,
@@ -157,6 +160,7 @@ impl Args {
             low_memory: self.low_memory,
             memory_budget: self.memory_budget.map(|bytes| bytes.0),
             decoder_tile: self.decoder_tile,
+            no_upscaler: self.no_upscaler,
             cancel: cancel.clone(),
         }
     }

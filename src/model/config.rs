@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 /// Scaling factor of `AutoencoderKL` where no config gives one (diffusers, `autoencoder_kl.py`).
 const KL_SCALING: f64 = 0.18215;
 
+/// How many times larger an upscaler may make a picture.
+pub(crate) const UPSCALES: std::ops::RangeInclusive<usize> = 2..=16;
+
 /// A JSON object in a file, whose fields are read one by one, each checked.
 #[derive(Debug, Clone)]
 pub struct Fields {
@@ -162,6 +165,10 @@ pub struct StageConfig {
     pub hidden_size: Option<usize>,
     /// Tokens a text encoder knows.
     pub vocabulary: Option<usize>,
+    /// How many times as high and wide an upscaler's picture is (basicsr's name).
+    pub upscale: Option<usize>,
+    /// What black and white are in an upscaler's pictures, in and out: our own field; 0 and 1, as Real-ESRGAN's, where the file does not say.
+    pub value_range: Option<(f64, f64)>,
 }
 
 impl StageConfig {
@@ -176,6 +183,7 @@ impl StageConfig {
             Role::TextEncoder => text(common, fields),
             Role::Denoiser => denoiser(common, fields),
             Role::Decoder | Role::Encoder => autoencoder(common, fields),
+            Role::Upscaler => upscaler(common, fields),
             _ => Ok(common),
         }
     }
@@ -222,6 +230,23 @@ fn autoencoder(common: StageConfig, fields: &Fields) -> Result<StageConfig> {
         spatial_factor: spatial_factor(fields)?,
         ..common
     })
+}
+
+fn upscaler(common: StageConfig, fields: &Fields) -> Result<StageConfig> {
+    let upscale = fields.size("upscale")?;
+    if let Some(factor) = upscale.filter(|factor| !UPSCALES.contains(factor)) {
+        let (least, most) = (UPSCALES.start(), UPSCALES.end());
+        return Err(fields.blame("upscale", format!("is {factor}; {least} to {most} make sense")));
+    }
+    let range = fields.typed("value_range", "two numbers, the smaller first", ordered)?;
+    Ok(StageConfig { upscale, value_range: Some(range.unwrap_or((0.0, 1.0))), ..common })
+}
+
+/// Two finite numbers, the smaller first.
+fn ordered(value: &Value) -> Option<(f64, f64)> {
+    let [low, high] = value.as_array()?.as_slice() else { return None };
+    let (low, high) = (low.as_f64()?, high.as_f64()?);
+    (low < high && (high - low).is_finite()).then_some((low, high))
 }
 
 fn spatial_factor(fields: &Fields) -> Result<Option<usize>> {

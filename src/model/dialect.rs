@@ -43,6 +43,15 @@ pub struct DecoderPorts {
     pub picture: Port,
 }
 
+/// An upscaler's input and output, with values as `value_range` in its config says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpscalerPorts {
+    /// The picture, `(batch, 3, height, width)`.
+    pub picture: Port,
+    /// The same picture, larger, `(batch, 3, height, width)`.
+    pub enlarged: Port,
+}
+
 const SAMPLE: [&str; 5] = ["sample", "latent_sample", "latent", "latents", "hidden_states"];
 const TIMESTEP: [&str; 4] = ["timestep", "timesteps", "t", "time"];
 const STATES: [&str; 4] = ["encoder_hidden_states", "context", "text_embeddings", "prompt_embeds"];
@@ -53,6 +62,7 @@ const MASK: [&str; 1] = ["attention_mask"];
 const TEXT: [&str; 3] = ["last_hidden_state", "hidden_state", "text_states"];
 const LATENTS: [&str; 5] = ["latent_sample", "latent", "latents", "z", "sample"];
 const PICTURE: [&str; 4] = ["sample", "image", "images", "picture"];
+const ENLARGED: [&str; 5] = ["out_sample", "upscaled", "enlarged", "output", "image"];
 
 /// Inputs that other model families need, in plain words.
 const FOREIGN: [(&str, &str); 12] = [
@@ -131,6 +141,35 @@ impl DecoderPorts {
     }
 }
 
+impl UpscalerPorts {
+    /// Finds the ports of an upscaler in `graph`: one that needs nothing but the picture.
+    ///
+    /// # Errors
+    /// As [`DenoiserPorts::of`]; an upscaler of latents is recognised by its channels, one that is a denoiser by what else it takes.
+    pub fn of(graph: &Graph) -> Result<UpscalerPorts> {
+        let mut inputs = Claims::of(graph, Role::Upscaler);
+        let ports = UpscalerPorts {
+            picture: inputs.need("sample", &PICTURE, |port| port.dtype.is_float() && port.rank() == Some(4))?,
+            enlarged: output(graph, Role::Upscaler, &ENLARGED, 4)?,
+        };
+        inputs.nothing_left()?;
+        for (port, does) in [(&ports.picture, "takes"), (&ports.enlarged, "gives")] {
+            let colours =
+                port.rank().is_none_or(|rank| rank == 4) && port.fixed(1).is_none_or(|channels| channels == 3);
+            if !(colours && port.dtype.is_float()) {
+                let why = format!(
+                    "it {does} `{}` {} {}, a picture is [batch, 3, height, width]",
+                    port.name,
+                    port.dtype,
+                    port.shape_text()
+                );
+                return Err(wrong(graph, Role::Upscaler, why));
+            }
+        }
+        Ok(ports)
+    }
+}
+
 impl Port {
     /// The timestep `t` as this input wants it, for a batch of `batch`. Integer inputs get the whole part, as diffusers gives it to
     /// onnxruntime.
@@ -156,6 +195,7 @@ pub(super) fn check(role: Role, graph: &Graph) -> Result<()> {
         Role::TextEncoder => TextPorts::of(graph).map(drop),
         Role::Denoiser => DenoiserPorts::of(graph).map(drop),
         Role::Decoder => DecoderPorts::of(graph).map(drop),
+        Role::Upscaler => UpscalerPorts::of(graph).map(drop),
         _ => Ok(()),
     }
 }
@@ -221,7 +261,8 @@ fn output(graph: &Graph, role: Role, aliases: &[&str], rank: usize) -> Result<Po
 }
 
 fn wrong(graph: &Graph, role: Role, why: String) -> Error {
-    Error::new(ErrorKind::Mismatch, format!("is not a {role}: {why}"))
+    let article = if matches!(role, Role::Upscaler) { "an" } else { "a" };
+    Error::new(ErrorKind::Mismatch, format!("is not {article} {role}: {why}"))
         .in_file(graph.file())
         .advise(format!("put the {role}'s own graph there"))
 }

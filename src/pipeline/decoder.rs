@@ -1,15 +1,17 @@
 //! Latents to the values of a picture.
 
-mod tiles;
-
 use super::request::Size;
 use super::space::LatentSpace;
 use super::stage::{Machine, StageRunner, batch_size, split, stack};
+use super::tiles::Grid;
 use crate::cancel::CancelToken;
 use crate::engine::Footprint;
 use crate::error::{Error, ErrorKind, Result, fail};
 use crate::model::{DecoderPorts, Graph, Stage};
 use crate::value::Tensor;
+
+/// Share of a tile, on each side, that its neighbour covers too.
+const OVERLAP: usize = 4;
 
 pub(super) struct Decoder {
     pub ports: DecoderPorts,
@@ -54,19 +56,10 @@ impl Decoder {
 
     fn tiled(&mut self, latents: &Tensor, size: Size, tile: usize, cancel: &CancelToken) -> Result<Tensor> {
         let &[_, _, height, width] = latents.shape() else { return fail!(Engine, "latents are (1, C, H, W)") };
-        let (rows, columns) = (tiles::starts(height, tile), tiles::starts(width, tile));
         let window = [tile.min(height), tile.min(width)];
+        let overlap = (tile / OVERLAP).max(1);
         let factor = [size.height / height.max(1), size.width / width.max(1)];
-        let shared = [tiles::shared(&rows, tile, factor[0]), tiles::shared(&columns, tile, factor[1])];
-        let mut canvas = tiles::Canvas::new(3, [size.height, size.width]);
-        for (top, left) in rows.iter().flat_map(|top| columns.iter().map(move |left| (*top, *left))) {
-            if cancel.is_cancelled() {
-                return fail!(Cancelled, "stopped while the picture was decoded");
-            }
-            let made = self.whole(tiles::cut(latents, [top, left], window)?)?;
-            canvas.add(&made, [top * factor[0], left * factor[1]], shared)?;
-        }
-        canvas.finish()
+        Grid::new([height, width], window, [overlap; 2], factor).play(latents, cancel, |tile| self.whole(tile))
     }
 
     fn batch(&self, latents: &[Tensor]) -> usize {

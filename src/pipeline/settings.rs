@@ -68,6 +68,11 @@ impl Settings {
         negative.into_iter().chain([request.prompt.as_str()]).collect()
     }
 
+    /// Whether more pixels are shown than are decoded.
+    pub fn enlarges(&self) -> bool {
+        self.shown.width > self.decoded.width || self.shown.height > self.decoded.height
+    }
+
     /// Whether an unconditional prediction steers the conditional one.
     pub fn classifier_free(&self) -> bool {
         self.guidance > 1.0 && !self.embedded

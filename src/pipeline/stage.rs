@@ -1,6 +1,7 @@
 //! One stage of a model in the hands of the run line: loaded when needed, dropped when told to.
 
 use std::borrow::Cow;
+use std::path::Path;
 use std::time::Duration;
 
 use half::f16;
@@ -54,6 +55,11 @@ impl StageRunner {
     /// The stage's folder: `unet`.
     pub fn name(&self) -> &str {
         &self.stage.name
+    }
+
+    /// Its ONNX file.
+    pub fn file(&self) -> &Path {
+        &self.stage.file
     }
 
     /// All outputs for `inputs`; loads the stage if it is not.
@@ -134,9 +140,14 @@ impl StageRunner {
 
     /// Ends the stage's turn: with little memory it is dropped.
     pub fn finish(&mut self) {
-        if self.machine.low_memory
-            && let Some(engine) = self.engine.take()
-        {
+        if self.machine.low_memory {
+            self.drop_engine();
+        }
+    }
+
+    /// Gives its memory back.
+    pub fn drop_engine(&mut self) {
+        if let Some(engine) = self.engine.take() {
             self.account = engine.account();
         }
     }

@@ -3,6 +3,7 @@
 
 pub mod sketch;
 pub mod turbo;
+pub mod upscaled;
 
 use half::f16;
 use prost::Message;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Shift-tolerant LPIPS (PyPI stlpips-pytorch 0.0.2) as ONNX: pictures (N, 3, 64, 64) in [0, 1] -> vectors (N, D).
+"""Shift-tolerant LPIPS (PyPI stlpips-pytorch 0.0.2) as ONNX: pictures (N, 3, S, S) in [0, 1] -> vectors (N, D), S 64 unless told.
 
 The squared distance of two vectors is the metric (Ghildyal and Liu 2022, "Shift-tolerant Perceptual Similarity Metric", AlexNet): each
 layer's activations are brought to unit length over channels, weighted by the roots of the learned weights, and divided by the root of the
@@ -62,9 +62,10 @@ def weights():
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output")
+    parser.add_argument("--side", type=int, default=SIDE, help=f"height and width of the pictures ({SIDE})")
     args = parser.parse_args()
     net = Metric(weights()).eval()
-    torch.onnx.export(net, (torch.zeros(1, 3, SIDE, SIDE),), args.output, input_names=["picture"], output_names=["features"],
+    torch.onnx.export(net, (torch.zeros(1, 3, args.side, args.side),), args.output, input_names=["picture"], output_names=["features"],
                       dynamic_axes={"picture": {0: "batch"}, "features": {0: "batch"}}, opset_version=17, dynamo=False)
 
 

@@ -18,6 +18,7 @@ use serde_json::Map;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
+use undiffuse::model::{Graph, UpscalerPorts};
 
 /// Options of `export`.
 #[derive(clap::Args, Debug)]
@@ -40,6 +41,9 @@ pub struct Args {
     /// Guidance that `generate` takes unless told [default: 2.5, of a student 1].
     #[arg(long)]
     guidance: Option<f32>,
+    /// An `upscaler/` for the model, or a model directory that has one; its pictures are then enlarged by it instead of by interpolation.
+    #[arg(long)]
+    upscaler: Option<PathBuf>,
     /// Also compare the exported graphs with onnxruntime: a Python with `tools/python/requirements.txt` installed.
     #[arg(long, value_name = "PYTHON")]
     onnxruntime: Option<PathBuf>,
@@ -53,8 +57,12 @@ pub fn run(args: &Args) -> Result<()> {
     write_tokenizer(&trained::tokenizer(&args.text), &args.out.join("tokenizer/tokenizer.json"))?;
     let few = trained::is_student(&args.denoiser)?;
     let (steps, guidance) = if few { (4, 1.0) } else { (10, 2.5) };
-    let configs =
+    let mut configs =
         configs::configs(&parts.denoiser, few, args.steps.unwrap_or(steps), args.guidance.unwrap_or(guidance));
+    if let Some(upscaler) = &args.upscaler {
+        take_upscaler(upscaler, &args.out.join(UPSCALER))?;
+        configs[0].1[UPSCALER] = configs::onnx();
+    }
     configs.into_iter().try_for_each(|(file, value)| write_json(&args.out.join(file), &value))?;
     println!("wrote {}", args.out.display());
     let mut record = Record::new("export");
@@ -131,6 +139,36 @@ impl Parts {
     }
 }
 
+const UPSCALER: &str = "upscaler";
+
+/// Copies an upscaler's folder, or that of a model.
+///
+/// # Errors
+/// If there is none, or it is not one that the runtime can use.
+fn take_upscaler(from: &Path, to: &Path) -> Result<()> {
+    let own = from.join(UPSCALER);
+    let from = if own.is_dir() { own.as_path() } else { from };
+    let graph = from.join("model.onnx");
+    ensure!(graph.exists(), "{}: there is no upscaler; tools/python/convert_realesr.py writes one", graph.display());
+    UpscalerPorts::of(&Graph::open(&graph)?)?;
+    copy(from, to)
+}
+
+/// All files of a directory, and of those in it.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
+    create(to)?;
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to)?;
+        } else {
+            fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+        }
+    }
+    Ok(())
+}
+
 fn create(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
 }
@@ -153,4 +191,29 @@ fn write_tokenizer(from: &Path, to: &Path) -> Result<()> {
 fn write_json(path: &Path, value: &Value) -> Result<()> {
     fs::write(path, serde_json::to_string_pretty(value)? + "\n")
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upscaler_is_taken_from_its_folder_or_a_model() {
+        let shipped = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../models/sticker-64"));
+        let folder = tempfile::tempdir().unwrap();
+        for (index, from) in [shipped.to_owned(), shipped.join("upscaler")].iter().enumerate() {
+            let to = folder.path().join(index.to_string());
+            take_upscaler(from, &to).unwrap();
+            for file in ["model.onnx", "config.json"] {
+                assert!(
+                    fs::read(to.join(file)).unwrap() == fs::read(shipped.join("upscaler").join(file)).unwrap(),
+                    "{file}"
+                );
+            }
+        }
+        for (from, why) in [("unet", "is not an upscaler"), ("tokenizer", "there is no upscaler")] {
+            let error = format!("{:#}", take_upscaler(&shipped.join(from), &folder.path().join("none")).unwrap_err());
+            assert!(error.contains(why) && !folder.path().join("none").exists(), "{error}");
+        }
+    }
 }

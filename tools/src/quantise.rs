@@ -2,7 +2,7 @@
 
 mod distance;
 
-use crate::export::onnxruntime;
+use crate::export::{copy, onnxruntime};
 use crate::net::onnx::{Rounded, in_eight_bits, read_model, write_model};
 use crate::record::{Record, Records, files};
 use anyhow::{Context, Result, ensure};
@@ -103,21 +103,6 @@ impl Became {
     }
 }
 
-/// All files of a directory, and of those in it.
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
-    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
-        let entry = entry?;
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if from.is_dir() {
-            copy(&from, &to)?;
-        } else {
-            fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,7 +127,7 @@ mod tests {
         quantise(&model, &out).unwrap();
         let size = |model: &Path| fs::metadata(model.join("vae_encoder/model.onnx")).unwrap().len();
         assert!(size(&out) * 10 < size(&model) * 7, "{} of {}", size(&out), size(&model));
-        for file in ["unet/model.onnx", "scheduler/scheduler_config.json", "undiffuse.json"] {
+        for file in ["unet/model.onnx", "upscaler/model.onnx", "upscaler/config.json", "undiffuse.json"] {
             assert!(fs::read(out.join(file)).unwrap() == fs::read(model.join(file)).unwrap(), "{file}");
         }
         let kept = weights(&out, &AUTOENCODER).unwrap();

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 /// The JSON files of the directory, as diffusers names them, and our own `undiffuse.json`.
 pub fn configs(net: &Denoiser, few: bool, steps: u32, guidance: f32) -> Vec<(&'static str, Value)> {
-    let onnx = || json!(["diffusers", "OnnxRuntimeModel"]);
     let index = json!({
         "_class_name": "OnnxStableDiffusionPipeline", "_diffusers_version": "0.42.1",
         "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
@@ -36,6 +35,11 @@ pub fn configs(net: &Denoiser, few: bool, steps: u32, guidance: f32) -> Vec<(&'s
         ("scheduler/scheduler_config.json", scheduler(few)),
         ("undiffuse.json", own),
     ]
+}
+
+/// What `model_index.json` says of a stage with a graph.
+pub fn onnx() -> Value {
+    json!(["diffusers", "OnnxRuntimeModel"])
 }
 
 /// `scheduler_config.json`: what [`schedule`](crate::net::denoiser::schedule) is read from, or, for a few-step student,

@@ -1,31 +1,75 @@
-//! Decoding in tiles whose seams are blended: the decoder's memory is that of one tile.
+//! A stage from picture to picture in tiles whose seams are blended: its memory is that of one tile.
 
+use crate::cancel::CancelToken;
 use crate::error::{Result, fail};
 use crate::value::Tensor;
 
-/// Share of a tile, on each side, that its neighbour covers too.
-const OVERLAP: usize = 4;
 /// Share of the overlap, on each side, in which a tile does not count: what a convolution makes there of the missing neighbours is wrong.
 const MARGIN: f32 = 0.25;
 
-/// Where tiles begin along one axis, in latents: all of one length, spread evenly, a [`OVERLAP`]th shared at least.
-pub(super) fn starts(length: usize, tile: usize) -> Vec<usize> {
+/// How what goes into a stage, `(1, C, H, W)`, is cut; lengths are in its pixels, height before width.
+pub(super) struct Grid {
+    size: [usize; 2],
+    window: [usize; 2],
+    starts: [Vec<usize>; 2],
+    /// How many times as high and wide the stage's output is.
+    factor: [usize; 2],
+}
+
+impl Grid {
+    /// Tiles of `window` over `size`, which is as large at least; neighbours share `overlap` or more.
+    pub(super) fn new(size: [usize; 2], window: [usize; 2], overlap: [usize; 2], factor: [usize; 2]) -> Grid {
+        let starts = [0, 1].map(|axis| starts(size[axis], window[axis], overlap[axis]));
+        Grid { size, window, starts, factor }
+    }
+
+    /// What `play` makes of all tiles of `whole`, joined: `(1, 3, H, W)`.
+    ///
+    /// # Errors
+    /// `Cancelled` between tiles, when `cancel` says so, `Mismatch` when a tile has another size than it should, and those of `play`.
+    pub(super) fn play(
+        &self,
+        whole: &Tensor,
+        cancel: &CancelToken,
+        mut play: impl FnMut(Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let [rows, columns] = &self.starts;
+        let shared = [0, 1].map(|axis| shared(&self.starts[axis], self.window[axis], self.factor[axis]));
+        let mut canvas = Canvas::new(3, [0, 1].map(|axis| self.size[axis] * self.factor[axis]));
+        for (top, left) in rows.iter().flat_map(|top| columns.iter().map(move |left| (*top, *left))) {
+            if cancel.is_cancelled() {
+                return fail!(Cancelled, "stopped between two tiles of the picture");
+            }
+            let made = play(cut(whole, [top, left], self.window)?)?;
+            canvas.add(&made, [top * self.factor[0], left * self.factor[1]], shared)?;
+        }
+        canvas.finish()
+    }
+}
+
+/// The shortest tiles that cover `length` with as few as tiles of `most` do, `overlap` shared at least.
+pub(super) fn fitted(length: usize, most: usize, overlap: usize) -> usize {
+    if length <= most {
+        return length;
+    }
+    let count = (length - overlap).div_ceil((most - overlap).max(1)).max(1);
+    (length + (count - 1) * overlap).div_ceil(count).min(most)
+}
+
+/// Where tiles begin along one axis: all of one length, spread evenly, `overlap` shared at least.
+fn starts(length: usize, tile: usize, overlap: usize) -> Vec<usize> {
     if length <= tile {
         return vec![0];
     }
-    let stride = (tile - overlap(tile)).max(1);
+    let stride = tile.saturating_sub(overlap).max(1);
     let count = (length - tile).div_ceil(stride) + 1;
     (0..count).map(|index| (index * (length - tile) + (count - 1) / 2) / (count - 1)).collect()
 }
 
-fn overlap(tile: usize) -> usize {
-    (tile / OVERLAP).max(1).min(tile.saturating_sub(1))
-}
-
 /// The window of `(1, C, H, W)` that begins at `top`, `left`.
-pub(super) fn cut(whole: &Tensor, [top, left]: [usize; 2], [height, width]: [usize; 2]) -> Result<Tensor> {
+fn cut(whole: &Tensor, [top, left]: [usize; 2], [height, width]: [usize; 2]) -> Result<Tensor> {
     let (Some(values), &[_, channels, h, w]) = (whole.as_f32(), whole.shape()) else {
-        return fail!(Engine, "latents are (1, C, H, W) in f32");
+        return fail!(Engine, "what is cut in tiles is (1, C, H, W) in f32");
     };
     let mut window = Vec::with_capacity(channels * height * width);
     for channel in 0..channels {
@@ -38,20 +82,20 @@ pub(super) fn cut(whole: &Tensor, [top, left]: [usize; 2], [height, width]: [usi
 }
 
 /// A picture `(1, C, H, W)` under construction.
-pub(super) struct Canvas {
+struct Canvas {
     size: [usize; 2],
     values: Vec<f32>,
     weights: Vec<f32>,
 }
 
 impl Canvas {
-    pub(super) fn new(channels: usize, size: [usize; 2]) -> Canvas {
+    fn new(channels: usize, size: [usize; 2]) -> Canvas {
         let area = size[0] * size[1];
         Canvas { size, values: vec![0.0; channels * area], weights: vec![0.0; area] }
     }
 
     /// Adds a tile that begins at `top`, `left`; `shared` are the pixels, vertically and horizontally, in which it fades towards a neighbour.
-    pub(super) fn add(&mut self, tile: &Tensor, [top, left]: [usize; 2], shared: [usize; 2]) -> Result<()> {
+    fn add(&mut self, tile: &Tensor, [top, left]: [usize; 2], shared: [usize; 2]) -> Result<()> {
         let (Some(values), &[1, channels, height, width]) = (tile.as_f32(), tile.shape()) else {
             return fail!(Engine, "a tile is (1, C, H, W) in f32");
         };
@@ -59,7 +103,7 @@ impl Canvas {
         if top + height > self.size[0] || left + width > self.size[1] || channels * area != self.values.len() {
             return fail!(
                 Mismatch,
-                "the decoder made a tile of {height}x{width} at {top}, {left} for a picture of {:?}",
+                "the stage made a tile of {height}x{width} at {top}, {left} for a picture of {:?}",
                 self.size
             );
         }
@@ -79,7 +123,7 @@ impl Canvas {
     }
 
     /// The picture, once every pixel was covered.
-    pub(super) fn finish(mut self) -> Result<Tensor> {
+    fn finish(mut self) -> Result<Tensor> {
         let area = self.weights.len();
         for plane in self.values.chunks_mut(area.max(1)) {
             plane.iter_mut().zip(&self.weights).for_each(|(value, weight)| *value /= weight);
@@ -105,7 +149,7 @@ fn fades(start: usize, length: usize, whole: usize, shared: usize) -> Vec<f32> {
 }
 
 /// The pixels along one axis in which tiles overlap at least.
-pub(super) fn shared(starts: &[usize], tile: usize, factor: usize) -> usize {
+fn shared(starts: &[usize], tile: usize, factor: usize) -> usize {
     let least = starts.windows(2).map(|pair| (pair[0] + tile).saturating_sub(pair[1])).min();
     least.unwrap_or(0) * factor
 }
@@ -117,12 +161,13 @@ mod tests {
     #[test]
     fn tiles_cover_a_line_and_overlap() {
         for (length, tile) in [(16, 16), (8, 16), (17, 16), (64, 16), (64, 48), (97, 24), (5, 2), (3, 1)] {
-            let starts = starts(length, tile);
+            let overlap = (tile / 4).max(1);
+            let starts = starts(length, tile, overlap);
             let tile = tile.min(length);
             assert_eq!((starts[0], starts.last().unwrap() + tile), (0, length), "{length} {tile}");
             let gaps = starts.windows(2).map(|pair| pair[1] - pair[0]);
             let most = gaps.max().unwrap_or(0);
-            assert!(most <= tile - overlap(tile) || starts.len() == 1, "{length} {tile}: {starts:?}");
+            assert!(most <= tile - overlap || starts.len() == 1, "{length} {tile}: {starts:?}");
         }
     }
 
@@ -131,7 +176,7 @@ mod tests {
         let (height, width) = (13, 20);
         let values: Vec<f32> = (0..2 * height * width).map(|i| (i as f32 * 0.37).sin()).collect();
         let whole = Tensor::new(&[1, 2, height, width], values.clone()).unwrap();
-        let (rows, columns) = (starts(height, 6), starts(width, 8));
+        let (rows, columns) = (starts(height, 6, 1), starts(width, 8, 2));
         let mut canvas = Canvas::new(2, [height, width]);
         for &top in &rows {
             for &left in &columns {
@@ -142,6 +187,35 @@ mod tests {
         let back = canvas.finish().unwrap();
         assert_eq!(back.shape(), whole.shape());
         assert!(back.as_f32().unwrap().iter().zip(&values).all(|(a, b)| (a - b).abs() < 1e-5));
+    }
+
+    #[test]
+    fn tiles_are_no_longer_than_they_need_be() {
+        for (length, most, overlap) in
+            [(512, 320, 32), (1024, 320, 32), (321, 320, 32), (65, 64, 32), (64, 64, 32), (7, 4, 3)]
+        {
+            let tile = fitted(length, most, overlap);
+            let needed = |tile: usize| starts(length, tile, overlap).len();
+            assert!(tile <= most && needed(tile) == needed(most.min(length)), "{length} {most}: {tile}");
+            assert!(length <= most || needed(tile - 1) > needed(tile), "{length} {most}: {tile}");
+        }
+    }
+
+    #[test]
+    fn a_grid_plays_every_tile_and_joins_them() {
+        let whole = Tensor::new(&[1, 3, 9, 7], (0..189).map(|i| i as f32).collect::<Vec<_>>()).unwrap();
+        let (mut played, cancel) = (0, CancelToken::new());
+        let grid = Grid::new([9, 7], [4, 7], [1, 0], [1, 1]);
+        let back = grid.play(&whole, &cancel, |tile| {
+            played += 1;
+            assert_eq!(tile.shape(), [1, 3, 4, 7]);
+            Ok(tile)
+        });
+        assert!(back.unwrap().as_f32().unwrap().iter().zip(whole.as_f32().unwrap()).all(|(a, b)| (a - b).abs() < 1e-3));
+        assert_eq!(played, 3);
+        cancel.cancel();
+        let stopped = grid.play(&whole, &cancel, |_| panic!("it was stopped")).unwrap_err();
+        assert_eq!(stopped.kind(), crate::error::ErrorKind::Cancelled);
     }
 
     #[test]
