@@ -366,7 +366,7 @@ mod command {
         ] {
             for _ in 0..2 {
                 generate(home, &arguments, variable.as_deref());
-                assert_eq!((picture(home) == alone, files(home.join(folder))), (true, 6), "{folder}");
+                assert_eq!((picture(home) == alone, files(home.join(folder))), (true, 8), "{folder}");
             }
         }
         assert_eq!(files(home.join("unused")), 0);

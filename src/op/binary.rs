@@ -43,7 +43,11 @@ impl Binary {
             Binary::Pow => zip(threads, a, b, output, T::pow),
             Binary::Min => zip(threads, a, b, output, |a, b| if a.is_nan() || a < b { a } else { b }),
             Binary::Max => zip(threads, a, b, output, |a, b| if a.is_nan() || a > b { a } else { b }),
-            Binary::PRelu => zip(threads, a, b, output, |a, b| if a < T::ZERO { a.mul(b) } else { a }),
+            Binary::PRelu => zip(threads, a, b, output, |a, b| {
+                // Multiplied whatever the sign: a choice, where a branch would be guessed wrong for every second number.
+                let below = a.mul(b);
+                if a < T::ZERO { below } else { a }
+            }),
             _ if T::WHOLE && has_zero(b) => return fail!(Engine, "a whole number is divided by zero"),
             Binary::Div => zip(threads, a, b, output, T::div),
             Binary::Mod { fmod: false } => zip(threads, a, b, output, T::modulo),

@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn tiles_cover_a_line_and_overlap() {
         for (length, tile) in [(16, 16), (8, 16), (17, 16), (64, 16), (64, 48), (97, 24), (5, 2), (3, 1)] {
-            let overlap = (tile / 4).max(1);
+            let overlap = (tile / 4).max(1).min(tile - 1);
             let starts = starts(length, tile, overlap);
             let tile = tile.min(length);
             assert_eq!((starts[0], starts.last().unwrap() + tile), (0, length), "{length} {tile}");

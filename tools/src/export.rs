@@ -211,7 +211,7 @@ mod tests {
                 );
             }
         }
-        for (from, why) in [("unet", "is not an upscaler"), ("tokenizer", "there is no upscaler")] {
+        for (from, why) in [("vae_decoder", "is not an upscaler"), ("tokenizer", "there is no upscaler")] {
             let error = format!("{:#}", take_upscaler(&shipped.join(from), &folder.path().join("none")).unwrap_err());
             assert!(error.contains(why) && !folder.path().join("none").exists(), "{error}");
         }
