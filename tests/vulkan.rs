@@ -116,7 +116,7 @@ fn every_model_makes_the_same_picture_as_the_cpu() {
 fn an_upscaler_makes_the_same_picture_as_the_cpu() {
     let model = support::upscaled::Upscaled::new();
     let (wanted, _) = shown(model.root(), "cpu", &[]);
-    assert_eq!(wanted.dimensions(), (128, 128));
+    assert_eq!(wanted.height(), 128, "twice that of either golden");
     for (more, least) in [(&[][..], PSNR), (&["--precision", "f16"], HALVES), (&["--board", "generic"], PSNR)] {
         let (got, report) = shown(model.root(), "vulkan", more);
         let near = psnr(&got, &wanted);
