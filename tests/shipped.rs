@@ -49,6 +49,24 @@ fn native_size_is_what_was_decoded() {
     assert_eq!(made("a blue heart", &["--seed", "1", "--native"]).1.dimensions(), (64, 64));
 }
 
+/// Edges are steeper than an interpolation's, and it is the same drawing.
+#[test]
+fn the_upscaler_sharpens_what_is_shown() {
+    let [with, without] = [&["--seed", "1"][..], &["--seed", "1", "--no-upscaler"]].map(|more| made("rocket", more).1);
+    let steepest = |picture: &image::RgbImage| {
+        let line = picture.as_raw().chunks_exact(3 * 256);
+        let mut steps: Vec<u8> = line.flat_map(|line| line.windows(4).map(|w| w[0].abs_diff(w[3]))).collect();
+        steps.sort_unstable();
+        let hundredth = &steps[steps.len() - steps.len() / 100..];
+        hundredth.iter().map(|step| f64::from(*step)).sum::<f64>() / hundredth.len() as f64
+    };
+    let (sharp, soft) = (steepest(&with), steepest(&without));
+    assert!(sharp > 1.2 * soft, "steepest steps {sharp:.1} with it, {soft:.1} without");
+    let squares = with.as_raw().iter().zip(without.as_raw()).map(|(a, b)| f64::from(a.abs_diff(*b)).powi(2));
+    let psnr = 10.0 * (255.0_f64.powi(2) * with.as_raw().len() as f64 / squares.sum::<f64>()).log10();
+    assert!(psnr > 20.0, "{psnr:.1} dB from the interpolated picture");
+}
+
 #[test]
 fn prompts_and_seeds_matter() {
     let apple = made("a red apple", &["--seed", "1"]).1;
