@@ -32,14 +32,14 @@ impl<'a> Lab<'a> {
     /// If one of the files that `args` names is missing or is not what it should be.
     pub fn open(args: &'a Args) -> Result<Self> {
         let threads = Threads::new(args.threads)?;
-        let how = How { steps: Some(args.reference_steps), guidance: args.reference_guidance };
+        let how = How { steps: Some(args.reference_steps), guidance: args.reference_guidance, shown: false };
         let reference = args.reference.as_ref().map(|folder| Maker::open(folder, how, threads.count()));
         Ok(Self {
             args,
             data: Stickers::open(&args.data)?,
             net: Features::open(&args.features, &threads)?,
             known: BTreeMap::new(),
-            model: Maker::open(&args.model, How { steps: args.steps, guidance: args.guidance }, threads.count())?,
+            model: Maker::open(&args.model, How { steps: args.steps, guidance: args.guidance, shown: false }, threads.count())?,
             reference: reference.transpose()?,
         })
     }

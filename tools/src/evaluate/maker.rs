@@ -16,6 +16,8 @@ use undiffuse::pipeline::{Options, Picture, Pipeline, Prompt, Request};
 pub struct How {
     pub steps: Option<usize>,
     pub guidance: Option<f64>,
+    /// As the model's pictures are shown, enlarged, and not as they are decoded.
+    pub shown: bool,
 }
 
 /// One picture to be made.
@@ -33,7 +35,7 @@ pub struct With {
     pub guidance: f64,
 }
 
-/// Pictures in the order in which they were asked for, at the model's own size.
+/// Pictures in the order in which they were asked for.
 pub struct Made {
     pub pictures: Vec<Picture>,
     pub with: With,
@@ -106,7 +108,7 @@ fn take<'a>(next: &AtomicUsize, asked: &'a [Asked]) -> Option<(usize, &'a Asked)
 
 fn one_of(pipeline: &mut Pipeline, asked: &Asked, how: How) -> Result<(Picture, With)> {
     let mut request = Request::new(Prompt::new(asked.prompt.as_str())?);
-    (request.seed, request.steps, request.guidance, request.native) = (asked.seed, how.steps, how.guidance, true);
+    (request.seed, request.steps, request.guidance, request.native) = (asked.seed, how.steps, how.guidance, !how.shown);
     let made = pipeline.generate(&request, |_| ControlFlow::Continue(()))?;
     let with = With { sampler: made.report.sampler, steps: made.report.steps, guidance: made.report.guidance };
     Ok((made.picture, with))

@@ -6,7 +6,7 @@ use serde_json::json;
 use undiffuse::pipeline::{Picture, Size};
 
 use super::lab::Lab;
-use super::maker::Asked;
+use super::maker::{Asked, How};
 use super::prompts::PROMPTS;
 use super::report::{Section, Table};
 
@@ -21,7 +21,7 @@ const SHOWN: usize = 128;
 pub fn measure(lab: &mut Lab) -> Result<Section> {
     let seed = lab.args.seeds.first().copied().unwrap_or(0);
     let asked: Vec<Asked> = PROMPTS.iter().map(|prompt| Asked { prompt: (*prompt).into(), seed }).collect();
-    let made = lab.model.make(&asked)?;
+    let made = lab.model.make_as(&asked, How { shown: true, ..lab.model.how })?;
     let path = lab.args.out.join("sheet.png");
     tiled(&made.pictures, COLUMNS, SHOWN)?.save(&path).with_context(|| format!("cannot write {}", path.display()))?;
     let table =
