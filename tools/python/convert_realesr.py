@@ -8,6 +8,7 @@ own run of the originals. Needs numpy, onnx and onnxruntime as pinned in require
 """
 
 import argparse
+import hashlib
 import json
 import sys
 import tempfile
@@ -107,6 +108,7 @@ def check(folder, file):
     print(f"max |d| / std {distance:.1e} between onnxruntime {onnxruntime.__version__} and ncnn {ncnn.__version__}, a picture of {SIDES[1]}x{SIDES[0]}")
     if not distance <= TOLERANCE:
         sys.exit(f"that is more than {TOLERANCE:.0e}")
+    return float(f"{distance:.1e}")
 
 
 def declare(model):
@@ -115,6 +117,21 @@ def declare(model):
     stages = json.loads(index.read_text(encoding="utf-8"))
     stages["upscaler"] = ["diffusers", "OnnxRuntimeModel"]
     index.write_text(json.dumps(stages, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def record(model, parameters, distance):
+    """Says in the model's records where its upscaler is from, for its card."""
+    graph = "upscaler/model.onnx"
+    told = {
+        "stage": "convert upscaler",
+        "figures": {"parameters": parameters, "from_ncnn": distance},
+        "inputs": {WHEEL: SHA256},
+        "outputs": {graph: hashlib.sha256((model / graph).read_bytes()).hexdigest()},
+        "notes": ["Real-ESRGAN's realesr-animevideov3 as it was, by `tools/python/convert_realesr.py`"],
+    }
+    folder = model / "records"
+    folder.mkdir(exist_ok=True)
+    (folder / "convert-upscaler.json").write_text(json.dumps(told, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def main():
@@ -130,8 +147,9 @@ def main():
         numbers = sum(kernel.size + bias.size for kernel, bias in convolutions) + sum(slope.size for slope in slopes)
         print(f"{len(convolutions)} convolutions, {numbers:,} parameters")
         srvgg.write(args.model / "upscaler", convolutions, slopes, UPSCALE)
-        check(folder, args.model / "upscaler" / "model.onnx")
+        distance = check(folder, args.model / "upscaler" / "model.onnx")
     declare(args.model)
+    record(args.model, numbers, distance)
 
 
 if __name__ == "__main__":

@@ -97,6 +97,9 @@ fn keep(args: &Args, mut record: Record) -> Result<()> {
         }
         all.extend(Records::that_made(path, made_by)?);
     }
+    if let Some(upscaler) = &args.upscaler {
+        all.extend(Records::that_made(upscaler, &records::UPSCALER)?);
+    }
     record.outputs = files::graphs(&args.out)?;
     all.add(record);
     all.extend(Records::open(&args.out)?.without(|record| !record.stage.starts_with("evaluate")));

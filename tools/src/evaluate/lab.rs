@@ -39,7 +39,11 @@ impl<'a> Lab<'a> {
             data: Stickers::open(&args.data)?,
             net: Features::open(&args.features, &threads)?,
             known: BTreeMap::new(),
-            model: Maker::open(&args.model, How { steps: args.steps, guidance: args.guidance, shown: false }, threads.count())?,
+            model: Maker::open(
+                &args.model,
+                How { steps: args.steps, guidance: args.guidance, shown: false },
+                threads.count(),
+            )?,
             reference: reference.transpose()?,
         })
     }

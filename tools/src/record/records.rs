@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 /// The stages in the order in which a model is made.
-const ORDER: [&str; 9] = [
+const ORDER: [&str; 10] = [
     "dataset",
     "train autoencoder",
     "train text",
@@ -15,6 +15,7 @@ const ORDER: [&str; 9] = [
     "train reader",
     "train denoiser",
     "train student",
+    "convert upscaler",
     "export",
     "quantise",
 ];
@@ -23,6 +24,8 @@ const ORDER: [&str; 9] = [
 pub const TEXT: [&str; 4] = ["dataset", "train text", "train synonyms", "train reader"];
 pub const AUTOENCODER: [&str; 2] = ["dataset", "train autoencoder"];
 pub const DENOISER: [&str; 3] = ["dataset", "train denoiser", "train student"];
+/// What tools/python/convert_realesr.py writes.
+pub const UPSCALER: [&str; 1] = ["convert upscaler"];
 
 /// Records by name: that of the stage, `train-denoiser`, for the second of it `train-denoiser-2`.
 #[derive(Clone, Debug, Default, PartialEq)]
