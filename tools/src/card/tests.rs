@@ -15,8 +15,7 @@ fn model(folder: &Path) -> PathBuf {
     let dots = folder.join("dots");
     fs::create_dir_all(dots.join("unet")).unwrap();
     fs::write(dots.join("model_index.json"), "{}").unwrap();
-    let weight =
-        Tensor { dims: vec![2, 3], data_type: FLOAT16, name: "w".into(), raw_data: vec![0; 12], ..Tensor::default() };
+    let weight = Tensor { dims: vec![2, 3], data_type: FLOAT16, name: "w".into(), raw_data: vec![0; 12] };
     let graph = Graph { initializer: vec![weight], ..Graph::default() };
     write_model(&Model { graph: Some(graph), ..Model::default() }, &dots.join("unet/model.onnx")).unwrap();
     let mut trained =
