@@ -1,5 +1,5 @@
 //! `train`: one subcommand a network. All share the loop in [`run`]: seeded draws, AdamW, running averages, atomic
-//! checkpoints, exact resume, a CSV of losses with its plot, contact sheets as it goes, and a record of the run at its end ([`course`]).
+//! checkpoints, exact resume, a CSV of losses with its plot, contact sheets as it goes, and a record of the run at its end (`course.rs`).
 
 mod adamw;
 pub mod autoencoder;
