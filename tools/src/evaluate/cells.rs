@@ -57,8 +57,9 @@ pub fn measure(lab: &mut Lab) -> Result<Section> {
         let real = gallery.score(&lab.features_of(rows)?, concepts());
         let made = lab.make(&captions)?;
         let score = gallery.score(&lab.net.of(&made.pictures)?, lab.args.seeds.iter().flat_map(|_| concepts()));
-        for (what, score) in [("made", &score), ("real", &real)] {
-            table.push([kind.replace('_', "-"), what.to_owned()].iter().chain(&score.row()));
+        let of_model = format!("made, steps: {}", made.with.steps);
+        for (what, score) in [(of_model, &score), ("real".to_owned(), &real)] {
+            table.push([kind.replace('_', "-"), what].iter().chain(&score.row()));
         }
         let found = json!({ "made": score.json(), "real": real.json(), "cells": captions, "made_with": made.with });
         figures.insert(kind.to_owned(), found);
